@@ -40,7 +40,7 @@ class ModelConfig(Section):
     backbone: str = "tf_efficientnet_lite0"
     """Name of a timm model that can give a spatial feature map, with or without its weights tag."""
     weights: str = "pretrained"
-    """Where the backbone starts: `pretrained` (installed package, cache or hub), `none`, or a weights file."""
+    """Where the backbone starts: `pretrained` (package, cache or hub), `none`, or a weights file."""
     freeze: Literal["none", "stem", "all"] = "none"
     """Which part of the backbone stays as it is: nothing, the stem and first stage, or everything."""
     freeze_norm: bool = False
@@ -60,7 +60,7 @@ class ModelConfig(Section):
     dropout: UnitInterval = 0.1
     """Dropout in attention, feed-forward and residual branches of the head."""
     first_self_attention: bool = False
-    """Keep the self-attention over labels in the first decoder layer (it is a constant; removed as published)."""
+    """Keep self-attention over labels in the first decoder layer (a constant; removed as published)."""
     other_self_attention: bool = False
     """Keep the self-attention over labels in the other decoder layers (removed as published)."""
     csra_num_heads: Literal[1, 2, 4, 6, 8] = 1
@@ -232,8 +232,7 @@ def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ())
         recipe: Name of a shipped recipe (`laptop`), path of a TOML file, or None for the defaults.
         overrides: Settings like `optim.lr=3e-4`; the value is read as TOML, else as a plain word.
 
-    Raises:
-        ConfigError: If the recipe is missing or not TOML, or a key or value is wrong.
+    A missing recipe, a file that is not TOML and a wrong key or value are each a `ConfigError`.
     """
     values: dict[str, Any] = {}
     where = "the configuration"

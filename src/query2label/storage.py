@@ -58,8 +58,7 @@ def atomic_file(path: Path, *, mode: str = "w", needed_bytes: int = 0) -> Iterat
         mode: `w` (UTF-8 text, newlines as given) or `wb`.
         needed_bytes: Size of what will be written, where it is known; only for the error message.
 
-    Raises:
-        StorageError: If the operating system refused the write, or no room was left.
+    A refused write and a full disk are each a `StorageError`.
     """
     path = Path(path)
     with explained_os_errors(path, needed_bytes=needed_bytes):
@@ -90,8 +89,7 @@ def atomic_folder(path: Path, *, needed_bytes: int = 0) -> Iterator[Path]:
         path: The final name.
         needed_bytes: Size of what will be written, where it is known; only for the error message.
 
-    Raises:
-        StorageError: If the operating system refused the write, or no room was left.
+    A refused write and a full disk are each a `StorageError`.
     """
     path = Path(path)
     with explained_os_errors(path, needed_bytes=needed_bytes):
@@ -125,9 +123,8 @@ def recover_folder(path: Path) -> None:
 def write_json(path: Path, value: object) -> None:
     """Writes `value` as indented JSON, atomically; NaN and infinities are refused.
 
-    Raises:
-        StorageError: If the operating system refused the write, or no room was left.
-    """  # noqa: DOC502 (raised by atomic_file)
+    A refused write and a full disk are each a `StorageError`.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_file(path, needed_bytes=len(text)) as file:
         file.write(text)
