@@ -1,0 +1,146 @@
+"""The model card of a bundle: `README.md` as the Hugging Face hub shows it."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from query2label.bundle.schema import Bundle
+
+BEGIN: Final = "<!-- query2label: begin -->"
+END: Final = "<!-- query2label: end -->"
+_MAX_LABELS: Final = 1000
+
+
+def model_card(bundle: Bundle) -> str:
+    """A model card: what it knows, how well, how to use it, where it came from.
+
+    Text between the two query2label comments is renewed when thresholds change; write your own outside.
+    """
+    front = "\n".join(_front_matter(bundle))
+    return f"{front}\n\n# {_title(bundle)}\n\n{_generated(bundle)}\n"
+
+
+def renewed_card(card: str, bundle: Bundle) -> str:
+    """`card` with its generated part made anew; a card without that part stays as it is."""
+    before, begin, rest = card.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return before + _generated(bundle) + after if begin and end else card
+
+
+def _front_matter(bundle: Bundle) -> Iterator[str]:
+    yield "---"
+    yield "library_name: query2label"
+    yield "pipeline_tag: image-classification"
+    yield "tags:"
+    yield from (f"- {tag}" for tag in ("query2label", "multi-label-image-classification"))
+    yield f"- {_yaml(bundle.model.backbone)}"
+    yield "---"
+
+
+def _title(bundle: Bundle) -> str:
+    return (
+        f"{_markdown(bundle.model.head)} on {_markdown(bundle.model.backbone)}, {len(bundle.labels)} labels"
+    )
+
+
+def _generated(bundle: Bundle) -> str:
+    sections = [
+        BEGIN,
+        _purpose(bundle),
+        _use(),
+        _metrics(bundle),
+        _labels(bundle),
+        _limits(bundle),
+        _origin(bundle),
+        END,
+    ]
+    return "\n\n".join(section for section in sections if section)
+
+
+def _purpose(bundle: Bundle) -> str:
+    height, width = bundle.preprocess.image_size
+    return (
+        f"Tells which of {len(bundle.labels)} labels an image shows; any number of them may be right at "
+        f"once. Images are seen at {height} x {width} pixels (height x width, resize: {bundle.preprocess.resize})."
+    )
+
+
+def _use() -> str:
+    return """## Use
+
+```python
+from query2label import Predictor
+
+predictor = Predictor.load("path/to/this/folder")  # or its name on the Hugging Face hub
+print(predictor("photo.jpg").labels)
+```
+
+```
+q2l predict photo.jpg --model path/to/this/folder
+```"""
+
+
+def _metrics(bundle: Bundle) -> str:
+    rows = [f"| {_markdown(name)} | {value} |" for name, value in _flat(bundle.metrics)]
+    return (
+        "\n".join(["## Results on validation data", "", "| measure | value |", "|---|---|", *rows])
+        if rows
+        else ""
+    )
+
+
+def _labels(bundle: Bundle) -> str:
+    rule = (
+        f"Threshold rule: {_markdown(bundle.threshold_rule)}; "
+        f"scores are sigmoid(logits / {bundle.temperature:.4g})."
+    )
+    shown = list(zip(bundle.labels, bundle.thresholds, strict=True))[:_MAX_LABELS]
+    rows = [f"| {_markdown(label)} | {threshold:.3f} |" for label, threshold in shown]
+    left = len(bundle.labels) - len(shown)
+    more = [f"\n... and {left} more in `config.json`."] if left else []
+    return "\n".join(
+        ["## Labels and thresholds", "", rule, "", "| label | threshold |", "|---|---|", *rows, *more]
+    )
+
+
+def _limits(bundle: Bundle) -> str:
+    return (
+        "## Limits\n\n"
+        f"It knows these {len(bundle.labels)} labels and nothing else, and says nothing about images unlike "
+        "those it learned from. Results above are of one data set: measure on your own images before relying "
+        "on them, and fit the thresholds to them with `q2l thresholds`."
+    )
+
+
+def _origin(bundle: Bundle) -> str:
+    rows = [
+        f"| {_markdown(name)} | {value} |"
+        for name, value in _flat({"run": bundle.run, "versions": bundle.versions})
+    ]
+    return "\n".join(["## Where it came from", "", "| setting | value |", "|---|---|", *rows]) if rows else ""
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Scalars of nested values as (dotted name, Markdown text); longer lists are left to `config.json`."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, float):
+            yield f"{prefix}{name}", f"{value:.6g}"
+        elif isinstance(value, str | int) or (isinstance(value, list | tuple) and len(value) <= 4):
+            yield f"{prefix}{name}", _markdown(str(value))
+
+
+def _markdown(text: str) -> str:
+    """`text` so that Markdown and HTML show it as it is, on one line."""
+    visible = "".join(char if char.isprintable() else "\ufffd" for char in text)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(visible, quote=False))
+
+
+def _yaml(text: str) -> str:
+    """`text` as a double-quoted YAML scalar."""
+    visible = "".join(char if char.isprintable() else "\ufffd" for char in text)
+    return '"' + visible.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,150 @@
+"""Writing and reading the three files of a bundle; nothing in them is ever executed or followed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from pydantic import ValidationError
+
+from query2label.bundle import card as cards
+from query2label.bundle import form
+from query2label.bundle.schema import Bundle
+from query2label.errors import BundleError
+from query2label.storage import atomic_file, atomic_folder, sha256_of, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG_NAME: Final = "config.json"
+WEIGHTS_NAME: Final = "model.safetensors"
+CARD_NAME: Final = "README.md"
+
+
+def save_bundle(
+    bundle: Bundle,
+    tensors: Mapping[str, np.ndarray | torch.Tensor],
+    path: str | Path,
+    *,
+    card: str | None = None,
+) -> None:
+    """Writes a bundle folder as a whole or not at all; what stood at `path` is replaced.
+
+    A refused write and a full disk are each a `StorageError`, and leave the previous bundle in place; a
+    weight that is not finite, and a `bundle` that holds what JSON cannot, are each a `BundleError`.
+
+    Args:
+        bundle: What the model is.
+        tensors: Its weights by name.
+        path: The folder to write.
+        card: Text of the model card; unset: generated from `bundle`.
+    """
+    document = form.to_document(bundle)
+    weights = _serialize(tensors)
+    with atomic_folder(Path(path), needed_bytes=len(weights)) as folder:
+        write_json(folder / CONFIG_NAME, document)
+        (folder / WEIGHTS_NAME).write_bytes(weights)
+        (folder / CARD_NAME).write_text(card or cards.model_card(bundle), encoding="utf-8")
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """What `config.json` of a bundle folder says, fully checked.
+
+    A missing or unreadable file, a wrong key or value, and a form newer than this version of query2label are
+    each a `BundleError` of one sentence.
+    """
+    file = _file_of(Path(path), CONFIG_NAME)
+    return form.from_document(form.parse_json(file), where=file)
+
+
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """The weights of a bundle folder by name, on the CPU.
+
+    Raises:
+        BundleError: If the file is missing, cut off, or not in the safetensors form.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = _file_of(Path(path), WEIGHTS_NAME)
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise BundleError(f"{file} is not a whole safetensors file: {reason}.") from None
+
+
+def edit_bundle(path: str | Path, **changes: Any) -> Bundle:
+    """Changes fields of a bundle on disk, for example `thresholds`; the weights stay as they are.
+
+    `config.json` is replaced atomically, then the generated part of the model card.
+
+    Args:
+        path: The bundle folder.
+        **changes: New values of `Bundle` fields.
+
+    Returns:
+        The bundle as it is now.
+
+    Raises:
+        BundleError: If a field is unknown or its value does not fit.
+    """
+    folder = Path(path)
+    try:
+        bundle = Bundle.model_validate({**dict(read_bundle(folder)), **changes})
+    except ValidationError as error:
+        raise BundleError(form.explain(error, folder / CONFIG_NAME)) from None
+    write_json(folder / CONFIG_NAME, form.to_document(bundle))
+    if (folder / CARD_NAME).exists():
+        text = _file_of(folder, CARD_NAME).read_text(encoding="utf-8", errors="replace")
+        with atomic_file(folder / CARD_NAME) as file:
+            file.write(cards.renewed_card(text, bundle))
+    return bundle
+
+
+def bundle_digest(path: str | Path) -> str:
+    """SHA-256 (hexadecimal) over `config.json` and `model.safetensors`; binds an export to its bundle."""
+    digests = (sha256_of(_file_of(Path(path), name)) for name in (CONFIG_NAME, WEIGHTS_NAME))
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _file_of(folder: Path, name: str) -> Path:
+    """A regular file of the bundle that lies in it.
+
+    Raises:
+        BundleError: If it is missing, or a link that leads out of the bundle.
+    """
+    file = folder / name
+    if not folder.is_dir():
+        raise BundleError(f"There is no bundle at {folder}: give the folder with its {CONFIG_NAME}.")
+    if not file.is_file():
+        inner = folder / "best"
+        hint = f"its bundle is {inner}: give that" if (inner / name).is_file() else "it is not a bundle"
+        raise BundleError(f"{folder} has no {name}: {hint}.")
+    if not _stays_inside(file):
+        raise BundleError(
+            f"{file} is a link that leads out of the bundle: it is refused, copy the file instead."
+        )
+    return file
+
+
+def _stays_inside(file: Path) -> bool:
+    # The hub's cache is links by design: snapshots/<commit>/<file> -> blobs/<digest>.
+    homes = [file.parent.resolve()]
+    if homes[0].parent.name == "snapshots":
+        homes.append(homes[0].parent.parent / "blobs")
+    return any(file.resolve().is_relative_to(home) for home in homes)
+
+
+def _serialize(tensors: Mapping[str, np.ndarray | torch.Tensor]) -> bytes:
+    import torch
+    from safetensors.torch import save
+
+    weights = {name: torch.as_tensor(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()}
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise BundleError(f"Weight {name} has values that are not finite: the bundle is not written.")
+    return save(weights, metadata={"format": "pt"})
