@@ -63,8 +63,8 @@ def _generated(bundle: Bundle) -> str:
 def _purpose(bundle: Bundle) -> str:
     height, width = bundle.preprocess.image_size
     return (
-        f"Tells which of {len(bundle.labels)} labels an image shows; any number of them may be right at "
-        f"once. Images are seen at {height} x {width} pixels (height x width, resize: {bundle.preprocess.resize})."
+        f"Tells which of {len(bundle.labels)} labels an image shows; any number may be right at once. "
+        f"Images are seen at {height} x {width} pixels (height x width, resize: {bundle.preprocess.resize})."
     )
 
 
