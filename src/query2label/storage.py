@@ -1,21 +1,26 @@
 """Writing files and folders so that a crash, a kill or a full disk never leaves half of one behind.
 
 Everything is written under a temporary name in the same folder, flushed to the disk, and renamed; whoever
-looks sees either the old content or the new, never a part. Temporary names begin with `.tmp-`.
+looks sees either the old content or the new, never a part. Temporary names are `.tmp-`, eight hexadecimal
+digits, `-` and the final name.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from safetensors import SafetensorError
 
 from query2label.errors import StorageError
 
@@ -36,17 +41,25 @@ def explained_os_errors(path: Path, *, needed_bytes: int = 0) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            parent = next(folder for folder in (path, *path.parents) if folder.exists())
-            free = shutil.disk_usage(parent).free / 1e6
-            needed = f"{needed_bytes / 1e6:.1f} MB are needed, " if needed_bytes else ""
-            raise StorageError(
-                f"No room to write {path}: {needed}{free:.1f} MB are free; free some space and start again "
-                "(what was there before is untouched)."
-            ) from error
-        reason = error.strerror or str(error)
+    except (OSError, SafetensorError) as error:
+        number, reason = _cause(error)
+        if number in {errno.ENOSPC, errno.EDQUOT}:
+            raise StorageError(_no_room(path, needed_bytes)) from error
         raise StorageError(f"Cannot write {path}: {reason}.") from error
+
+
+def require_room(path: Path, needed_bytes: int) -> None:
+    """Checks that a write will fit before it begins.
+
+    Args:
+        path: What will be written; neither it nor its folder need exist.
+        needed_bytes: Its size.
+
+    Raises:
+        StorageError: If less than that is free.
+    """
+    if shutil.disk_usage(_nearest_folder(path)).free < needed_bytes:
+        raise StorageError(_no_room(path, needed_bytes))
 
 
 @contextlib.contextmanager
@@ -56,24 +69,24 @@ def atomic_file(path: Path, *, mode: str = "w", needed_bytes: int = 0) -> Iterat
     Args:
         path: The final name; its folder is made where it is missing.
         mode: `w` (UTF-8 text, newlines as given) or `wb`.
-        needed_bytes: Size of what will be written, where it is known; only for the error message.
+        needed_bytes: Size of what will be written, where it is known; checked before anything is written.
 
     A refused write and a full disk are each a `StorageError`.
     """
     path = Path(path)
     with explained_os_errors(path, needed_bytes=needed_bytes):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=f"-{path.name}")
-        os.fchmod(handle, 0o666 & ~_umask())
+        require_room(path, needed_bytes)
+        temporary = temporary_path(path)
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
         try:
-            with open(handle, mode, **text) as file:  # type: ignore[call-overload]  # noqa: PTH123 (a descriptor)
+            with temporary.open(mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         fsync_folder(path.parent)
 
@@ -83,28 +96,57 @@ def atomic_folder(path: Path, *, needed_bytes: int = 0) -> Iterator[Path]:
     """A new empty folder that becomes `path` when the block ends without an error, and vanishes otherwise.
 
     A folder that stands at `path` is replaced as a whole: for a moment it is called `path` + `.previous`,
-    and `recover_folder` puts it back if the process died in that moment.
+    and `recover_folder` puts it back if the process died in that moment. Files written by libraries that
+    keep them private get the permissions that any new file has.
 
     Args:
         path: The final name.
-        needed_bytes: Size of what will be written, where it is known; only for the error message.
+        needed_bytes: Size of what will be written, where it is known; checked before anything is written.
 
     A refused write and a full disk are each a `StorageError`.
     """
     path = Path(path)
     with explained_os_errors(path, needed_bytes=needed_bytes):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=f"-{path.name}"))
-        temporary.chmod(0o777 & ~_umask())
+        require_room(path, needed_bytes)
+        temporary = temporary_path(path)
         try:
+            temporary.mkdir()
+            permissions = temporary.stat().st_mode
             yield temporary
             for file in sorted(temporary.rglob("*")):
-                fsync_folder(file) if file.is_dir() else _fsync_file(file)
+                if not file.is_dir():
+                    file.chmod(permissions & 0o666)
+                fsync_folder(file)
             fsync_folder(temporary)
             _swap_in(temporary, path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def temporary_path(path: Path) -> Path:
+    """A new name beside `path` for what is to become it; `remove_temporaries` knows it again."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
+
+
+def remove_temporaries(folder: Path, *, name: str = "*") -> None:
+    """Removes what killed writers left in a folder; only for whoever is the only writer there.
+
+    Args:
+        folder: Where to look; it may be missing.
+        name: Only temporaries that were to become this name (a glob pattern).
+    """
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}????????-{name}"):
+        _remove(leftover)
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder so that nobody sees a part of it: it is renamed first."""
+    gone = temporary_path(path)
+    with explained_os_errors(path):
+        path.rename(gone)
+    _remove(gone)
 
 
 def recover_folder(path: Path) -> None:
@@ -113,11 +155,8 @@ def recover_folder(path: Path) -> None:
     previous = path.with_name(path.name + PREVIOUS_SUFFIX)
     if previous.exists() and not path.exists():
         previous.rename(path)
-    shutil.rmtree(previous, ignore_errors=True)
-    if not path.parent.is_dir():
-        return
-    for leftover in path.parent.glob(f"{TEMPORARY_PREFIX}*-{path.name}"):
-        shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    _remove(previous)
+    remove_temporaries(path.parent, name=glob.escape(path.name))
 
 
 def write_json(path: Path, value: object) -> None:
@@ -125,9 +164,9 @@ def write_json(path: Path, value: object) -> None:
 
     A refused write and a full disk are each a `StorageError`.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with atomic_file(path, needed_bytes=len(text)) as file:
-        file.write(text)
+    data = (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    with atomic_file(path, mode="wb", needed_bytes=len(data)) as file:
+        file.write(data)
 
 
 def sha256_of(path: Path) -> str:
@@ -137,7 +176,7 @@ def sha256_of(path: Path) -> str:
 
 
 def fsync_folder(path: Path) -> None:
-    """Makes the names in a folder durable."""
+    """Makes the names in a folder (or the content of a file) durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -147,21 +186,37 @@ def fsync_folder(path: Path) -> None:
 
 def _swap_in(temporary: Path, path: Path) -> None:
     previous = path.with_name(path.name + PREVIOUS_SUFFIX)
-    shutil.rmtree(previous, ignore_errors=True)
     if path.exists():
+        _remove(previous)
         path.rename(previous)
     temporary.rename(path)
     fsync_folder(path.parent)
-    shutil.rmtree(previous, ignore_errors=True)
+    _remove(previous)
 
 
-def _fsync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    # The only portable way to read it is to set it and put it back.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _cause(error: OSError | SafetensorError) -> tuple[int, str]:
+    """Number (0 if there is none) and text of the operating system's error; safetensors words it."""
+    if isinstance(error, OSError):
+        return error.errno or 0, error.strerror or str(error)
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    return (int(match[1]), os.strerror(int(match[1]))) if match else (0, str(error))
+
+
+def _no_room(path: Path, needed_bytes: int) -> str:
+    needed = f"{needed_bytes / 1e6:.1f} MB are needed, " if needed_bytes else ""
+    free = shutil.disk_usage(_nearest_folder(path)).free / 1e6
+    return (
+        f"No room to write {path}: {needed}{free:.1f} MB are free; free some space and start again "
+        "(what was there before is untouched)."
+    )
+
+
+def _nearest_folder(path: Path) -> Path:
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
