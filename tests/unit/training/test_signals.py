@@ -1,0 +1,41 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from query2label.training.signals import StopRequest, TrainingInterrupted, stop_on_signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_on_signals__notes_the_signal_and_restores_the_handlers(number):
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert stop.signal_number == 0
+        os.kill(os.getpid(), number)
+        assert stop.signal_number == number
+    assert signal.getsignal(number) is before
+
+
+def test_stop_request__a_second_ctrl_c_interrupts_at_once():
+    stop = StopRequest()
+    stop.ask(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        stop.ask(signal.SIGINT)
+
+
+def test_stop_on_signals__does_nothing_outside_the_main_thread():
+    found = []
+
+    def work():
+        with stop_on_signals() as stop:
+            found.append(stop.signal_number)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [0]
+
+
+def test_training_interrupted__carries_the_exit_code():
+    assert TrainingInterrupted("saved", signal_number=signal.SIGTERM).exit_code == 143
