@@ -1,0 +1,121 @@
+"""Predictions as files for other programs: JSON lines, CSV and Parquet.
+
+Every form has the image, its labels (best first), an error for an image that cannot be read, and the score of
+each label; each can be read back as a table of labelled images.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Final
+
+from query2label.errors import ConfigError
+from query2label.extras import import_extra
+from query2label.inference.prediction import Prediction
+from query2label.storage import atomic_file
+
+FORMATS: Final = ("jsonl", "csv", "parquet")
+LABEL_SEPARATOR: Final = "|"
+_ROWS_PER_GROUP: Final = 256
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+def save_predictions(
+    predictions: Iterable[Prediction], path: Path, labels: Sequence[str], *, form: str
+) -> None:
+    """Writes predictions to a file, which appears when the last one is written, or not at all.
+
+    Args:
+        predictions: They are taken one by one, and not kept.
+        path: The file; one that is there is replaced.
+        labels: Names of all labels, in output order.
+        form: One of `FORMATS`.
+
+    A missing package (for Parquet) is a `MissingExtraError`, a refused write a `StorageError`.
+    """
+    write = _parquet_writer(labels) if form == "parquet" else stream_writer(labels, form=form)
+    with atomic_file(path, mode="wb" if form == "parquet" else "w") as file:
+        write(predictions, file)
+
+
+def stream_writer(labels: Sequence[str], *, form: str) -> Callable[[Iterable[Prediction], IO[str]], None]:
+    """What writes predictions to an open text file, row by row as they come.
+
+    Raises:
+        ConfigError: If `form` cannot be written to a stream of text.
+    """
+    if form == "jsonl":
+        return _write_jsonl
+    if form == "csv":
+        return lambda predictions, file: _write_csv(predictions, file, labels)
+    raise ConfigError(f"The format {form} needs a file to write to: give --out.")
+
+
+def _write_jsonl(predictions: Iterable[Prediction], file: IO[str]) -> None:
+    for prediction in predictions:
+        values = prediction.to_dict()
+        row = {"image": values.pop("source"), **values}
+        file.write(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n")
+        file.flush()
+
+
+def _write_csv(predictions: Iterable[Prediction], file: IO[str], labels: Sequence[str]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["image", "labels", "error", *(f"score:{label}" for label in labels)])
+    for prediction in predictions:
+        row = _row(prediction, labels)
+        texts = (row["image"], LABEL_SEPARATOR.join(row["labels"]), row["error"])
+        scores = ("" if score is None else f"{score:.7g}" for score in row["scores"])
+        writer.writerow([*map(_no_formula, texts), *scores])
+        file.flush()
+
+
+def _parquet_writer(labels: Sequence[str]) -> Callable[[Iterable[Prediction], IO[bytes]], None]:
+    arrow = import_extra("pyarrow", extra="parquet", purpose="Writing Parquet files")
+    parquet = import_extra("pyarrow.parquet", extra="parquet", purpose="Writing Parquet files")
+    texts = [("image", arrow.string()), ("labels", arrow.list_(arrow.string())), ("error", arrow.string())]
+    schema = arrow.schema([*texts, *((f"score:{label}", arrow.float32()) for label in labels)])
+
+    def write(predictions: Iterable[Prediction], file: IO[bytes]) -> None:
+        with parquet.ParquetWriter(file, schema) as writer:
+            for group in _groups(predictions):
+                rows = [_row(prediction, labels) for prediction in group]
+                columns = [[row[name] for row in rows] for name, _ in texts]
+                columns += [list(column) for column in zip(*(row["scores"] for row in rows), strict=True)]
+                writer.write_table(
+                    arrow.Table.from_arrays(
+                        [
+                            arrow.array(column, field.type)
+                            for column, field in zip(columns, schema, strict=True)
+                        ],
+                        schema=schema,
+                    )
+                )
+
+    return write
+
+
+def _row(prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
+    # A file name that is no valid UTF-8 cannot be written as it is.
+    image = (prediction.source or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return {
+        "image": image,
+        "labels": list(prediction.labels),
+        "error": prediction.error or "",
+        "scores": [prediction.scores.get(label) for label in labels],
+    }
+
+
+def _groups(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
+    rest = iter(predictions)
+    while group := list(islice(rest, _ROWS_PER_GROUP)):
+        yield group
+
+
+def _no_formula(text: str) -> str:
+    """`text` so that a spreadsheet shows it instead of computing it."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

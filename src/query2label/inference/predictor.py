@@ -1,0 +1,189 @@
+"""From an image, wherever it comes from, to its labels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from PIL import Image
+
+from query2label.bundle import Bundle, predicted, read_bundle, resolve_bundle_path
+from query2label.errors import ConfigError, ImageError
+from query2label.inference.inputs import images_in
+from query2label.inference.prediction import Prediction, choose_labels
+from query2label.inference.runtime import Runtime
+from query2label.preprocess import ImageSource, preprocess
+
+
+class Predictor:
+    """A trained model, ready for images of any kind.
+
+    Args:
+        bundle: What the model is: labels, preprocessing, thresholds, calibration.
+        runtime: What computes its logits.
+
+    Example:
+        >>> predictor = Predictor.load("runs/birds/best")  # doctest: +SKIP
+        >>> predictor("photo.jpg").labels  # doctest: +SKIP
+        ('robin', 'feeder')
+    """
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle = bundle
+        self.runtime = runtime
+
+    @classmethod
+    def load(cls, path_or_hub_id: str | Path, *, device: str = "auto") -> Predictor:
+        """The predictor of a bundle folder, or of `owner/name` on the Hugging Face hub.
+
+        Args:
+            path_or_hub_id: Where the bundle is; a local folder needs no network.
+            device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+        """
+        from query2label.inference.torch_runtime import TorchRuntime
+
+        path = resolve_bundle_path(path_or_hub_id)
+        return cls(read_bundle(path), TorchRuntime.load(path, device=device))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label names that the model knows, in output order."""
+        return self.bundle.labels
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # an array can be iterated, and is one image
+        self,
+        source: bytes | Image.Image | np.ndarray,
+        *,
+        top_k: int | None = ...,
+        threshold: float | Mapping[str, float] | None = ...,
+        batch_size: int = ...,
+    ) -> Prediction: ...
+    @overload
+    def __call__(
+        self,
+        source: str | Path,
+        *,
+        top_k: int | None = ...,
+        threshold: float | Mapping[str, float] | None = ...,
+        batch_size: int = ...,
+    ) -> Any: ...  # a Prediction for a file, a list of them for a folder
+    @overload
+    def __call__(
+        self,
+        source: Iterable[ImageSource],
+        *,
+        top_k: int | None = ...,
+        threshold: float | Mapping[str, float] | None = ...,
+        batch_size: int = ...,
+    ) -> list[Prediction]: ...
+    def __call__(
+        self,
+        source: ImageSource | Iterable[ImageSource],
+        *,
+        top_k: int | None = None,
+        threshold: float | Mapping[str, float] | None = None,
+        batch_size: int = 16,
+    ) -> Any:
+        """The prediction for one image, or a list of them for several.
+
+        Args:
+            source: A path, PIL image, uint8 array (H, W, 3) in RGB or (H, W), or the bytes of an image file;
+                or several of these (list, tuple, generator), or a folder, whose images are taken in order of
+                their paths.
+            top_k: Give the so many best labels, whether or not they reach their thresholds; together with
+                `threshold`, at most so many of those that do.
+            threshold: One threshold for all labels, or some by name; unset: those of the bundle.
+            batch_size: Images that are computed at once; it changes speed and memory, not results.
+
+        Returns:
+            A `Prediction` for one image, else a list. An image that cannot be read gives a `Prediction` with
+            `error` and no labels.
+        """
+        options: dict[str, Any] = {"top_k": top_k, "threshold": threshold, "batch_size": batch_size}
+        if isinstance(source, str | Path) and Path(source).is_dir():
+            source = images_in(Path(source))
+        if isinstance(source, str | Path | bytes | Image.Image | np.ndarray):
+            return next(self.stream([source], **options))
+        return list(self.stream(source, **options))
+
+    def stream(
+        self,
+        sources: Iterable[ImageSource],
+        *,
+        top_k: int | None = None,
+        threshold: float | Mapping[str, float] | None = None,
+        batch_size: int = 16,
+    ) -> Iterator[Prediction]:
+        """Predictions one after the other, for more images than fit into memory; options as in a call.
+
+        Raises:
+            ConfigError: If an option is out of range.
+        """
+        if batch_size < 1 or (top_k is not None and top_k < 1):
+            raise ConfigError(f"batch_size ({batch_size}) and top_k ({top_k}) must be at least 1.")
+        thresholds = self._thresholds(threshold)
+        ranked_only = top_k is not None and threshold is None
+        return self._stream(iter(sources), thresholds, top_k, ranked_only, batch_size)
+
+    def _stream(
+        self,
+        sources: Iterator[ImageSource],
+        thresholds: dict[str, float],
+        top_k: int | None,
+        ranked_only: bool,
+        batch_size: int,
+    ) -> Iterator[Prediction]:
+        limits = np.fromiter(thresholds.values(), dtype=np.float64)
+        while batch := list(itertools.islice(sources, batch_size)):
+            loaded = [self._load(source) for source in batch]
+            rows = iter(self._scores([image for image in loaded if not isinstance(image, str)]))
+            for source, image in zip(batch, loaded, strict=True):
+                name = _name_of(source)
+                if isinstance(image, str):
+                    yield Prediction(source=name, error=image)
+                    continue
+                scores = next(rows)
+                if not np.isfinite(scores).all():
+                    yield Prediction(source=name, error="the model gives scores that are not finite")
+                    continue
+                reached = None if ranked_only else predicted(scores[None], limits)[0]
+                yield Prediction(
+                    labels=choose_labels(scores, reached, self.labels, top_k=top_k),
+                    scores=dict(zip(self.labels, scores.tolist(), strict=True)),
+                    thresholds=thresholds,
+                    source=name,
+                )
+
+    def _load(self, source: ImageSource) -> np.ndarray | str:
+        """The normalized image, or why there is none."""
+        try:
+            return preprocess(source, self.bundle.preprocess)
+        except ImageError as error:
+            return str(error)
+
+    def _scores(self, images: list[np.ndarray]) -> np.ndarray:
+        if not images:
+            return np.empty((0, len(self.labels)), dtype=np.float32)
+        return self.bundle.scores(self.runtime(np.stack(images)))
+
+    def _thresholds(self, threshold: float | Mapping[str, float] | None) -> dict[str, float]:
+        thresholds = dict(zip(self.labels, self.bundle.thresholds, strict=True))
+        if isinstance(threshold, Mapping):
+            for label, value in threshold.items():
+                thresholds[self.labels[self.bundle.label_set.index(label)]] = value
+        elif threshold is not None:
+            thresholds = dict.fromkeys(self.labels, threshold)
+        for label, value in thresholds.items():
+            if not 0 <= value <= 1:
+                raise ConfigError(f"The threshold {value} of label {label!r} is not within 0 and 1.")
+        return thresholds
+
+
+def _name_of(source: ImageSource) -> str | None:
+    if isinstance(source, str | Path):
+        return str(source)
+    return getattr(source, "filename", None) or None
