@@ -6,12 +6,34 @@ disagree. It needs Pillow and NumPy, never torch.
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from query2label.decode import DEFAULT_MAX_PIXELS, ImageSource, load_image
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "ImageSource",
+    "Interpolation",
+    "PreprocessSpec",
+    "ResizeGeometry",
+    "ResizeMode",
+    "load_image",
+    "normalize",
+    "preprocess",
+    "resize_geometry",
+    "resize_image",
+]
 
 ResizeMode = Literal["squash", "letterbox", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
+Side = Annotated[int, Field(ge=1, le=16_384)]
+Spread = Annotated[float, Field(gt=0)]
 
 
 class PreprocessSpec(BaseModel):
@@ -19,7 +41,7 @@ class PreprocessSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
-    image_size: tuple[int, int]
+    image_size: tuple[Side, Side]
     """(height, width) in pixels of the model's input."""
     resize: ResizeMode = "squash"
     """`squash` ignores the aspect ratio, `letterbox` pads, `crop` cuts the centre."""
@@ -27,5 +49,77 @@ class PreprocessSpec(BaseModel):
     """Always antialiased."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """RGB mean in [0, 1]."""
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[Spread, Spread, Spread] = (0.229, 0.224, 0.225)
     """RGB standard deviation in [0, 1]."""
+
+    def mean_colour(self) -> tuple[int, int, int]:
+        """The mean as an RGB colour in 0..255: what padding and cut-out holes are filled with."""
+        red, green, blue = (min(255, max(0, round(255 * value))) for value in self.mean)
+        return red, green, blue
+
+    def resample(self) -> Image.Resampling:
+        """Pillow's name of the interpolation."""
+        return Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeGeometry:
+    """Which part of the image lands on which part of the input, each as (left, top, right, bottom)."""
+
+    image_box: tuple[float, float, float, float]
+    """In pixels of the image as displayed; all of it unless the spec crops."""
+    input_box: tuple[int, int, int, int]
+    """In pixels of the model's input; all of it unless the spec pads."""
+
+
+def preprocess(
+    source: ImageSource, spec: PreprocessSpec, *, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Float32[np.ndarray, "3 H W"]:
+    """The model's input for one image: `load_image`, `resize_image` and `normalize` in a row.
+
+    A source that is not an image, or is refused, is an `ImageError`.
+    """
+    image = resize_image(load_image(source, max_pixels=max_pixels), spec)
+    return normalize(np.asarray(image), spec)
+
+
+def resize_image(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
+    """An RGB image of the spec's size, antialiased; padding of `letterbox` has the spec's mean colour."""
+    geometry = resize_geometry((image.height, image.width), spec)
+    left, top, right, bottom = geometry.input_box
+    resized = image.resize((right - left, bottom - top), spec.resample(), box=geometry.image_box)
+    height, width = spec.image_size
+    if resized.size == (width, height):
+        return resized
+    canvas = Image.new("RGB", (width, height), spec.mean_colour())
+    canvas.paste(resized, (left, top))
+    return canvas
+
+
+def resize_geometry(size: tuple[int, int], spec: PreprocessSpec) -> ResizeGeometry:
+    """Where the pixels of an image of this (height, width) land; puts attention maps back on the image."""
+    height, width = size
+    input_height, input_width = spec.image_size
+    image_box = (0.0, 0.0, float(width), float(height))
+    input_box = (0, 0, input_width, input_height)
+    if spec.resize == "letterbox":
+        scale = min(input_height / height, input_width / width)
+        inner_height, inner_width = max(1, round(height * scale)), max(1, round(width * scale))
+        left, top = (input_width - inner_width) // 2, (input_height - inner_height) // 2
+        input_box = (left, top, left + inner_width, top + inner_height)
+    elif spec.resize == "crop":
+        scale = max(input_height / height, input_width / width)
+        kept_height, kept_width = min(height, input_height / scale), min(width, input_width / scale)
+        left_cut, top_cut = (width - kept_width) / 2, (height - kept_height) / 2
+        image_box = (left_cut, top_cut, left_cut + kept_width, top_cut + kept_height)
+    return ResizeGeometry(image_box, input_box)
+
+
+def normalize(pixels: UInt8[np.ndarray, "H W 3"], spec: PreprocessSpec) -> Float32[np.ndarray, "3 H W"]:
+    """RGB pixels in 0..255 as normalized, contiguous channels: (pixels / 255 - mean) / std."""
+    scale = (1 / (255 * np.array(spec.std))).astype(np.float32)
+    offset = (np.array(spec.mean) / np.array(spec.std)).astype(np.float32)
+    channels = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    channels *= scale[:, None, None]
+    channels -= offset[:, None, None]
+    return channels

@@ -1,0 +1,277 @@
+"""Image files, and whatever else users hold, to the RGB image that a person would see.
+
+Everything that is known to lie is handled here: orientation, 16-bit samples, inverted CMYK, transparency,
+animations, headers that promise more than the file holds. It needs Pillow and NumPy, never torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import UInt8
+from PIL import Image, ImageFile
+
+from query2label.errors import ImageError
+
+ImageSource: TypeAlias = Path | str | bytes | Image.Image | npt.NDArray[Any]
+"""A file, an encoded file's content, a PIL image, or uint8 pixels (H, W), (H, W, 3) RGB or (H, W, 4) RGBA."""
+
+DEFAULT_MAX_PIXELS: Final = 200_000_000
+"""Images with more pixels are refused; a server passes less."""
+
+_ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+
+# How many pixels one byte of a file can stand for at most, by Pillow's decoder: what a header promises beyond
+# that is a lie. Deflate expands 1032-fold; JPEG spends a bit or more on 64 pixels; LZW codes grow to 4 kB.
+_PIXELS_PER_BYTE: Final = {"raw": 8, "zip": 8 * 1032, "jpeg": 8 * 64, "gif": 4096}
+_PIXELS_PER_BYTE_TIFF: Final = {
+    "tiff_adobe_deflate": 8 * 1032,
+    "tiff_deflate": 8 * 1032,
+    "tiff_lzw": 8 * 4096,
+}
+
+# Hostile bytes make decoders raise nearly anything.
+_DECODER_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    Image.DecompressionBombError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+_TRANSPOSE: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXIF_ORIENTATION: Final = 0x0112
+
+_PILLOW_WARNINGS: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+
+
+def load_image(source: ImageSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+    """The image as a person sees it: RGB, turned as its EXIF orientation says, first frame, on white.
+
+    JPEG, PNG, WebP, GIF, BMP and TIFF files are read; PIL images may be of any origin. Samples of 16 (or 12)
+    bits are scaled to 8, transparency is laid over white, and colour profiles are not applied. The header
+    is checked before any pixel is decoded.
+
+    Args:
+        source: File, encoded bytes, PIL image or uint8 array.
+        max_pixels: Largest width x height that is decoded.
+
+    A source that cannot be decoded, or is refused, is an `ImageError` whose message never names the file.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_pixels)
+    with _quiet_pillow(), _explained_decoding():
+        if isinstance(source, Image.Image):
+            _refuse_bomb(source.size, max_pixels)
+            return _displayed(source.copy())
+        if isinstance(source, bytes):
+            return _decode(io.BytesIO(source), len(source), max_pixels)
+        with _open_file(Path(source)) as file:
+            return _decode(file, os.fstat(file.fileno()).st_size, max_pixels)
+
+
+@contextlib.contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Ignores Pillow's warnings inside the block: the answer must not depend on the interpreter's -W.
+
+    `warnings.catch_warnings` swaps the global list of filters and puts the wrong one back when threads
+    overlap. Here each block adds one entry and takes one away, on the same list, so any order is harmless.
+    """
+    filters: list[Any] = warnings.filters  # type: ignore[assignment]
+    filters.insert(0, _PILLOW_WARNINGS)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # somebody reset the filters meanwhile
+            filters.remove(_PILLOW_WARNINGS)
+
+
+@contextlib.contextmanager
+def _explained_decoding() -> Iterator[None]:
+    try:
+        yield
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError("There is not enough memory to decode it.") from None
+    except _DECODER_ERRORS as error:
+        detail = " ".join(str(error).split())[:120]
+        raise ImageError(f"The image data are damaged or cut off ({detail}).") from error
+
+
+@contextlib.contextmanager
+def _open_file(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ImageError("It is a folder, not an image file.")
+        if not stat.S_ISREG(mode):
+            raise ImageError("It is not a regular file.")
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise ImageError("There is no such file.") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or "the name is not valid"
+        raise ImageError(f"The file cannot be opened: {reason}.") from None
+    with file:
+        yield file
+
+
+def _decode(file: IO[bytes], num_bytes: int, max_pixels: int) -> Image.Image:
+    if num_bytes == 0:
+        raise ImageError("The file is empty.")
+    image = _identify(file)
+    _refuse_bomb(image.size, max_pixels)
+    _refuse_lying_header(image, num_bytes)
+    image.load()
+    return _displayed(image)
+
+
+def _identify(file: IO[bytes]) -> ImageFile.ImageFile:
+    # Not `Image.open`: its limit on pixels is a global that everybody shares.
+    from PIL import (
+        BmpImagePlugin,
+        GifImagePlugin,
+        JpegImagePlugin,
+        PngImagePlugin,
+        TiffImagePlugin,
+        WebPImagePlugin,
+    )
+
+    start = file.read(512)
+    file.seek(0)
+    if start.startswith(b"\xff\xd8\xff"):
+        return JpegImagePlugin.JpegImageFile(file)
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImagePlugin.PngImageFile(file)
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile(file)
+    if start.startswith((b"GIF87a", b"GIF89a")):
+        return GifImagePlugin.GifImageFile(file)
+    if start.startswith(b"BM"):
+        return BmpImagePlugin.BmpImageFile(file)
+    if start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return TiffImagePlugin.TiffImageFile(file)
+    raise ImageError(f"It is not a {_ACCEPTED} image{_looks_like(start)}.")
+
+
+def _looks_like(start: bytes) -> str:
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return " but an HTML page"
+    if text.startswith((b"<svg", b"<?xml")):
+        return " but an SVG or XML file"
+    if start[4:8] == b"ftyp":
+        return " but a HEIC, AVIF or video file: convert it"
+    if all(byte >= 32 or byte in b"\t\r\n" for byte in start):
+        return " but a text file"
+    return ""
+
+
+def _refuse_bomb(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width <= 0 or height <= 0:
+        raise ImageError(f"It has no pixels ({width} x {height}).")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"It has {width} x {height} pixels, more than the limit of {max_pixels / 1e6:g} megapixels."
+        )
+
+
+def _refuse_lying_header(image: ImageFile.ImageFile, num_bytes: int) -> None:
+    for decoder, extents, _, _ in image.tile:
+        expansion = _PIXELS_PER_BYTE.get(decoder)
+        if decoder == "libtiff":
+            expansion = _PIXELS_PER_BYTE_TIFF.get(image.info.get("compression", ""))
+        left, top, right, bottom = extents or (0, 0, *image.size)
+        if expansion is not None and (right - left) * (bottom - top) > num_bytes * expansion:
+            raise ImageError(
+                f"Its header promises {image.width} x {image.height} pixels, "
+                f"which {num_bytes} bytes cannot hold."
+            )
+
+
+def _displayed(image: Image.Image) -> Image.Image:
+    method = _TRANSPOSE.get(_orientation(image))
+    image = _to_rgb(image)
+    return image if method is None else image.transpose(method)
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself while it decodes
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except _DECODER_ERRORS:
+        return 1  # broken metadata do not make a good image bad
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ImageError(
+            "Its pixels are floating-point numbers without a known range: "
+            "save it with 8 or 16 bits per channel."
+        )
+    if image.mode.startswith("I"):
+        image = Image.fromarray(_scaled_to_8_bits(image))
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode in {"LA", "PA", "RGBA", "RGBa"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(image, mask=image.getchannel("A"))
+        return white
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scaled_to_8_bits(image: Image.Image) -> UInt8[np.ndarray, "H W"]:
+    tags = getattr(image, "tag_v2", {})  # TIFF
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(
+            "Its samples are 32-bit integers without a known range: save it with 8 or 16 bits per channel."
+        )
+    full = 4095 if tags.get(258) == (12,) else 65535
+    grey = ((values.astype(np.uint32) * 255 + full // 2) // full).astype(np.uint8)
+    white_is_zero = tags.get(262) == 0
+    return 255 - grey if white_is_zero else grey
+
+
+def _from_array(array: npt.NDArray[Any], max_pixels: int) -> Image.Image:
+    channels = array.shape[2:] if array.ndim == 3 else ()
+    if array.dtype != np.uint8 or array.ndim not in {2, 3} or channels not in {(), (3,), (4,)}:
+        raise ImageError(
+            "An array must be uint8 of shape (H, W), (H, W, 3) or (H, W, 4), "
+            f"not {array.dtype} of {array.shape}."
+        )
+    _refuse_bomb((array.shape[1], array.shape[0]), max_pixels)
+    return _to_rgb(Image.fromarray(np.ascontiguousarray(array)))
