@@ -1,0 +1,128 @@
+"""The head of the paper: one learned query per label looks at the feature map."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from query2label.errors import ConfigError
+from query2label.models.heads import Head, reset_output, rows
+from query2label.models.layers import DecoderLayer, EncoderLayer
+from query2label.models.position import check_position_dim, sine_position_encoding
+
+
+class LabelQueryHead(Head):
+    """Query2Label: transformer encoder over the feature map, decoder over label queries, label-wise output.
+
+    Args:
+        num_channels: Channels C of the feature map.
+        num_labels: Labels K.
+        hidden_dim: Width D, a multiple of 4 and of `num_heads`; a 1x1 convolution leads from C to D where
+            they differ.
+        feedforward_dim: Hidden width of the feed-forward parts.
+        num_heads: Attention heads M.
+        num_encoder_layers: 0 or more.
+        num_decoder_layers: 1 or more.
+        dropout: In attention, feed-forward and residual branches.
+        first_self_attention: Keep self-attention over labels in the first decoder layer. Its values are 0,
+            so it adds a learned constant; in training, all images of a batch share its dropout.
+        other_self_attention: Keep self-attention over labels in the decoder layers after the first.
+
+    A width that does not fit is a `ConfigError`.
+
+    Source:
+        Liu et al. (2021), arXiv:2107.10834.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        num_labels: int,
+        *,
+        hidden_dim: int,
+        feedforward_dim: int,
+        num_heads: int = 4,
+        num_encoder_layers: int = 1,
+        num_decoder_layers: int = 2,
+        dropout: float = 0.1,
+        first_self_attention: bool = False,
+        other_self_attention: bool = False,
+    ) -> None:
+        super().__init__()
+        check_position_dim(hidden_dim)
+        same = num_channels == hidden_dim
+        self.input_projection = nn.Identity() if same else nn.Conv2d(num_channels, hidden_dim, kernel_size=1)
+        self.encoder = nn.ModuleList(
+            EncoderLayer(hidden_dim, num_heads, feedforward_dim, dropout=dropout)
+            for _ in range(num_encoder_layers)
+        )
+        self.decoder = nn.ModuleList(
+            DecoderLayer(
+                hidden_dim,
+                num_heads,
+                feedforward_dim,
+                dropout=dropout,
+                self_attention=other_self_attention if index else first_self_attention,
+            )
+            for index in range(num_decoder_layers)
+        )
+        self.labels_meet = other_self_attention and num_decoder_layers > 1
+        self.decoder_norm = nn.LayerNorm(hidden_dim)
+        self.label_queries = nn.Parameter(torch.randn(num_labels, hidden_dim))
+        self.output_weight = nn.Parameter(torch.empty(num_labels, hidden_dim))
+        self.output_bias = nn.Parameter(torch.empty(num_labels))
+        reset_output(self.output_weight, self.output_bias)
+
+    def encode(self, features: Float[Tensor, "B C H W"]) -> tuple[Tensor, ...]:
+        """Keys (memory with position) and values (memory), each (B, N, D)."""
+        features = self.input_projection(features)
+        tokens = features.flatten(2).transpose(1, 2)
+        position = sine_position_encoding(
+            features.shape[2], features.shape[3], features.shape[1], device=features.device
+        ).to(tokens.dtype)
+        for layer in self.encoder:
+            tokens = layer(tokens, position)
+        return tokens + position, tokens
+
+    def score(
+        self, encoded: tuple[Tensor, ...], label_indices: Int[Tensor, " k"] | None
+    ) -> Float[Tensor, "B k"]:
+        """Logits of some labels, or of all.
+
+        Raises:
+            ConfigError: If some labels are asked for where labels look at one another.
+        """
+        if label_indices is not None and self.labels_meet:
+            raise ConfigError(
+                "Labels cannot be scored without the others, nor in chunks: this model keeps self-attention "
+                "over labels (model.other_self_attention), so each logit depends on all labels."
+            )
+        keys, values = encoded
+        queries = rows(self.label_queries, label_indices)[None]
+        targets = torch.zeros_like(queries)
+        for layer in self.decoder:
+            targets = layer(targets, queries, keys, values)
+        return self._logits(targets, label_indices)
+
+    def forward_with_attention(
+        self, features: Float[Tensor, "B C H W"]
+    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "L B M K H W"]]:
+        """Logits, and the cross-attention of each decoder layer and head; each map sums to 1 over H and W."""
+        keys, values = self.encode(features)
+        queries = self.label_queries[None]
+        targets = torch.zeros_like(queries)
+        maps = []
+        for layer in self.decoder:
+            targets, layer_maps = cast(DecoderLayer, layer).forward_with_maps(targets, queries, keys, values)
+            maps.append(layer_maps)
+        return self._logits(targets, None), torch.stack(maps).reshape(
+            len(maps), *maps[0].shape[:-1], *features.shape[2:]
+        )
+
+    def _logits(self, targets: Tensor, label_indices: Tensor | None) -> Tensor:
+        weight = rows(self.output_weight, label_indices)
+        gathered: Tensor = self.decoder_norm(targets)
+        return (gathered * weight).sum(dim=-1) + rows(self.output_bias, label_indices)
