@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from query2label.errors import DataError
 from query2label.labels import UNKNOWN, LabelSet
 
 
@@ -49,6 +50,14 @@ class Problem:
         return f"{place}: {self.message}"
 
 
+class ProblemError(DataError):
+    """A problem that ends the reading of a file; readers of several files collect it and go on."""
+
+    def __init__(self, path: Path, message: str, line: int | None = None) -> None:
+        self.problem = Problem(path, message, line)
+        super().__init__(str(self.problem))
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Labelled images in a fixed order."""
@@ -61,6 +70,8 @@ class Dataset:
     """Name of the reader."""
     problems: Sequence[Problem] = field(default=())
     """What was wrong and left out; `load_dataset` refuses these unless told otherwise."""
+    notes: Sequence[str] = field(default=())
+    """What was left out on purpose and is no mistake, one sentence each."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -78,5 +89,6 @@ class Dataset:
         return tuple(dict.fromkeys(sample.split for sample in self.samples if sample.split is not None))
 
     def select(self, split: str) -> Dataset:
-        """The samples of one split (possibly none)."""
-        return replace(self, samples=[sample for sample in self.samples if sample.split == split])
+        """The samples of one split (possibly none); `trainval` is `train` and `val` together."""
+        wanted = {"train", "val", "trainval"} if split == "trainval" else {split}
+        return replace(self, samples=[sample for sample in self.samples if sample.split in wanted])

@@ -1,0 +1,135 @@
+"""Tables as columns of raw cells: CSV, TSV, JSON lines and Parquet files read the same way."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from query2label.data.annotation_files import MAX_TEXT_BYTES, parse_json, read_text
+from query2label.data.samples import Problem, ProblemError
+from query2label.errors import DataError
+from query2label.extras import import_extra
+
+TABLE_SUFFIXES: Final = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet")
+
+
+@dataclass
+class Columns:
+    """The cells of a table, one list per column, with the line that each row began in."""
+
+    path: Path
+    cells: dict[str, list[Any]]
+    lines: list[int]
+    problems: list[Problem] = field(default_factory=list)
+
+    def find(self, names: tuple[str, ...]) -> str | None:
+        """The column called by the first of `names` that there is, whatever its case."""
+        by_lower = {column.lower(): column for column in reversed(self.cells)}
+        return next((by_lower[name] for name in names if name in by_lower), None)
+
+
+def read_columns(path: Path) -> Columns:
+    """The raw cells of a table file; rows that cannot be read are kept as problems.
+
+    Raises:
+        ProblemError: If the file cannot be read at all, has no header, or names a column twice.
+    """  # noqa: DOC502 (raised by the readers below)
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    if suffix in {".jsonl", ".ndjson"}:
+        return _read_json_lines(path)
+    return _read_csv(path)
+
+
+def _read_csv(path: Path) -> Columns:
+    text = read_text(path)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text), strict=True)
+    header: list[str] | None = None
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    problems: list[Problem] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            problems.append(Problem(path, f"this row cannot be read: {error}", line))
+            continue
+        if not any(cell.strip() for cell in row):
+            continue
+        if header is None:
+            header = _header(path, row, line)
+        elif len(row) != len(header):
+            problems.append(Problem(path, f"has {len(row)} cells, but the header has {len(header)}", line))
+        else:
+            rows.append(row)
+            lines.append(line)
+    if header is None:
+        raise ProblemError(path, "has no header: the first line has to name the columns", 1)
+    cells = {name: [row[place] for row in rows] for place, name in enumerate(header) if name}
+    return Columns(path, cells, lines, problems)
+
+
+def _delimiter(path: Path, text: str) -> str:
+    if path.suffix.lower() in {".tsv", ".tab"}:
+        return "\t"
+    first_line = text.lstrip("\r\n").partition("\n")[0]
+    return next((mark for mark in ",;\t" if mark in first_line), ",")
+
+
+def _header(path: Path, row: list[str], line: int) -> list[str]:
+    names = [cell.strip() for cell in row]
+    named = [name for name in names if name]
+    for place, name in enumerate(named):
+        if name in named[:place]:
+            raise ProblemError(path, f"column {name!r} occurs twice in the header", line)
+    return names
+
+
+def _read_json_lines(path: Path) -> Columns:
+    rows: list[dict[str, Any]] = []
+    lines: list[int] = []
+    problems: list[Problem] = []
+    for number, text in enumerate(read_text(path).split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            row = parse_json(text)
+        except DataError as error:
+            problems.append(Problem(path, f"this line {error}", number))
+            continue
+        if not isinstance(row, dict):
+            problems.append(Problem(path, "this line is no JSON object: write {...} in each line", number))
+            continue
+        rows.append(row)
+        lines.append(number)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Columns(path, {name: [row.get(name) for row in rows] for name in names}, lines, problems)
+
+
+def _read_parquet(path: Path) -> Columns:
+    parquet = import_extra("pyarrow.parquet", extra="parquet", purpose="Reading Parquet files")
+    arrow = import_extra("pyarrow", extra="parquet", purpose="Reading Parquet files")
+    if path.stat().st_size > MAX_TEXT_BYTES:
+        raise ProblemError(path, f"has more than the {MAX_TEXT_BYTES:,} bytes that are read")
+    try:
+        schema = parquet.read_schema(path)
+        # Embedded pixels are not read: the rows have to name image files.
+        names = [
+            part.name
+            for part in schema
+            if not (arrow.types.is_binary(part.type) or arrow.types.is_nested(part.type))
+            or arrow.types.is_list(part.type)
+        ]
+        cells: dict[str, list[Any]] = parquet.read_table(path, columns=names).to_pydict()
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ProblemError(path, f"is not a readable Parquet file: {reason}") from error
+    length = len(next(iter(cells.values()), []))
+    return Columns(path, cells, list(range(1, length + 1)))

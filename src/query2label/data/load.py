@@ -1,0 +1,163 @@
+"""`load_dataset`: any of the layouts, found by looking at the path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Literal
+
+from query2label.data import coco, folders, sidecar, table, voc
+from query2label.data.annotation_files import split_name
+from query2label.data.columns import TABLE_SUFFIXES
+from query2label.data.samples import Dataset
+from query2label.errors import DataError
+from query2label.labels import LabelSet
+
+Format = Literal["table", "coco", "voc", "sidecar", "folders"]
+_NUM_SHOWN: Final = 3
+
+
+def load_dataset(
+    path: Path | str,
+    *,
+    format: Format | Literal["auto"] = "auto",  # noqa: A002 (the word people look for)
+    split: str | None = None,
+    labels: LabelSet | None = None,
+    difficult: voc.Difficult = "ignore",
+    image_root: Path | str | None = None,
+    check_files: bool = True,
+    on_problem: Literal["raise", "keep"] = "raise",
+) -> Dataset:
+    """Labelled images from a folder or file of any known layout.
+
+    Args:
+        path: A table (CSV, TSV, JSON lines, Parquet), a COCO file, or a folder with a table, COCO or VOC data,
+            images with `.txt` files beside them, or one folder per label.
+        format: Which layout it is; `auto` looks.
+        split: Gives only this split; `trainval` is `train` and `val` together.
+        labels: The label set and its order, for example a trained model's. A label of the data outside of it is
+            a problem; a label of it that the data do not annotate is unknown where the layout tells (one column
+            per label, COCO, VOC), else absent.
+        difficult: What objects marked difficult (VOC) make of their label: unknown, positive, or absent.
+        image_root: Folder that holds the images, where that is not the folder of the annotations. Images outside
+            of it are refused.
+        check_files: Whether each image has to be there; no image is opened either way.
+        on_problem: `raise` refuses data with anything wrong in them; `keep` leaves the rows concerned out and
+            lists the problems in the result.
+
+    Returns:
+        The images in the order of the data.
+
+    Raises:
+        DataError: If nothing is there, the layout is not known, the split is not there, nothing is left to
+            read, or, with `on_problem="raise"`, anything is wrong; the message says how to see all of it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist: name the folder or file with the labelled images.")
+    root = None if image_root is None else Path(image_root)
+    if root is not None and not root.is_dir():
+        raise DataError(f"The folder of images {root} does not exist.")
+    wanted = None if split is None else split_name(split)
+    layout = detect_format(path) if format == "auto" else format
+    dataset = _read(
+        path,
+        layout,
+        labels=labels,
+        difficult=difficult,
+        image_root=root,
+        check_files=check_files,
+        split=wanted,
+    )
+    if on_problem == "raise" and dataset.problems:
+        raise DataError(_summary(dataset))
+    if not dataset.samples:
+        raise DataError(f"{path} has no labelled image in it (read as {layout}).")
+    return dataset if wanted is None else _only(dataset, wanted)
+
+
+def detect_format(path: Path) -> Format:
+    """The layout of the data at `path`, by the names of the files there.
+
+    Raises:
+        DataError: If it is none of the known ones; the message says what was looked for.
+    """
+    try:
+        found = _format_of_file(path) if path.is_file() else _format_of_folder(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    if found is None:
+        raise DataError(
+            f"{path} has no layout that is known: looked for a table (*{', *'.join(TABLE_SUFFIXES)}), COCO "
+            "(annotations/instances_*.json), PASCAL VOC (ImageSets/Main), images with .txt files beside them, and "
+            "one folder of images per label."
+        )
+    return found
+
+
+def _format_of_file(path: Path) -> Format | None:
+    suffix = path.suffix.lower()
+    return "table" if suffix in TABLE_SUFFIXES else "coco" if suffix == ".json" else None
+
+
+def _format_of_folder(path: Path) -> Format | None:
+    if voc.find_folder(path) is not None:
+        return "voc"
+    if coco.annotation_files(path):
+        return "coco"
+    if table.tables_in(path):
+        return "table"
+    if sidecar.looks_like(path):
+        return "sidecar"
+    return "folders" if folders.looks_like(path) else None
+
+
+def _read(
+    path: Path,
+    layout: Format,
+    *,
+    labels: LabelSet | None,
+    difficult: voc.Difficult,
+    image_root: Path | None,
+    check_files: bool,
+    split: str | None,
+) -> Dataset:
+    if layout not in {"table", "coco"} and not path.is_dir():
+        raise DataError(f"{path} is a file, but the format {layout} is a folder of files.")
+    if layout == "table":
+        return table.read(path, labels=labels, image_root=image_root, check_files=check_files)
+    if layout == "coco":
+        return coco.read(
+            path, labels=labels, image_root=image_root, check_files=check_files, only_split=split
+        )
+    if layout == "voc":
+        return voc.read(
+            path, labels=labels, difficult=difficult, image_root=image_root, check_files=check_files
+        )
+    if image_root is not None:
+        raise DataError(f"The format {layout} has its labels beside the images: leave image_root out.")
+    reader = sidecar if layout == "sidecar" else folders
+    return reader.read(path, labels=labels)
+
+
+def _summary(dataset: Dataset) -> str:
+    shown = "; ".join(map(str, dataset.problems[:_NUM_SHOWN]))
+    count = len(dataset.problems)
+    if count == 1:
+        return f"{shown}. See `q2l data check {dataset.source}`."
+    more = f"; and {count - _NUM_SHOWN} more" if count > _NUM_SHOWN else ""
+    return (
+        f"{dataset.source} has {count} problems: {shown}{more}. `q2l data check {dataset.source}` shows all."
+    )
+
+
+def _only(dataset: Dataset, split: str) -> Dataset:
+    part = dataset.select(split)
+    if part.samples:
+        return replace(part)
+    present = ", ".join(dataset.splits())
+    if not present:
+        raise DataError(
+            f"{dataset.source} has no splits, so there is no {split!r}: make some with `q2l data split`."
+        )
+    raise DataError(f"{dataset.source} has no split {split!r}: it has {present}.")
