@@ -196,9 +196,13 @@ def _damage(generation: Path) -> str | None:
         return f"{Path(str(error.filename)).name} cannot be read ({error.strerror})"
     if found == expected.encode():
         return None
+    try:
+        json.loads(found)
+    except ValueError:
+        return f"{_MANIFEST} is not JSON"
     for name, now in json.loads(expected)["files"].items():
         if f'"bytes": {now["bytes"]},'.encode() not in found:
-            return f"{name} has another size ({now['bytes']} bytes) than {_MANIFEST} says"
+            return f"{name} has {now['bytes']} bytes, which is not what {_MANIFEST} says"
         if now["sha256"].encode() not in found:
-            return f"{name} is not what was written (another SHA-256 than {_MANIFEST} says)"
+            return f"{name} does not have the SHA-256 that {_MANIFEST} says"
     return f"{_MANIFEST} is not what was written"
