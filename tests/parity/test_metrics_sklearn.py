@@ -108,7 +108,7 @@ def check_decisions(scores, targets, *, thresholds=None, top_k=None):
     counts = count_decisions(scores, targets, thresholds=thresholds, top_k=top_k)
     decided = np.ones(targets.shape, dtype=int)
     if thresholds is not None:
-        decided &= scores >= thresholds
+        decided &= scores >= np.asarray(thresholds, dtype=scores.dtype)
     if top_k is not None:
         places = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1, kind="stable")
         decided &= places < top_k

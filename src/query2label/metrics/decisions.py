@@ -90,7 +90,7 @@ def count_decisions(
     Args:
         scores: Higher for surer.
         targets: 1, 0, or below 0 where unknown: a decision that takes a place in `top_k` but does not count.
-        thresholds: One, or one per label.
+        thresholds: One, or one per label; compared in the precision of the scores.
         top_k: Exactly so many labels per image, the first ones in label order where scores tie.
 
     Returns:
@@ -104,6 +104,7 @@ def count_decisions(
         raise ValueError("Decisions need thresholds or top_k, or both.")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k is {top_k}: it must be 1 or more.")
+    limits = None if thresholds is None else np.asarray(thresholds, dtype=scores.dtype)
     num_images, num_labels = scores.shape
     by_label = np.zeros((3, num_labels), dtype=np.int64)
     by_image = np.zeros((3, num_images), dtype=np.int64)
@@ -115,8 +116,8 @@ def count_decisions(
             )
         positive, known = target == 1, target >= 0
         predicted = known if top_k is None else known & _among_highest(block, top_k)
-        if thresholds is not None:
-            predicted = predicted & (block >= thresholds)
+        if limits is not None:
+            predicted = predicted & (block >= limits)
         for row, cells in enumerate((predicted & positive, predicted, positive)):
             by_label[row] += cells.sum(axis=0, dtype=np.int32)
             by_image[row, rows] = cells.sum(axis=1, dtype=np.int32)
