@@ -26,6 +26,9 @@ def _as_pair(size: object) -> object:
 
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
+TimmName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_.-]+$")
+]  # timm's `local-dir:` and `hf-hub:` are refused
 
 
 class Section(BaseModel):
@@ -37,7 +40,7 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """Backbone and head."""
 
-    backbone: str = "tf_efficientnet_lite0"
+    backbone: TimmName = "tf_efficientnet_lite0"
     """Name of a timm model that can give a spatial feature map, with or without its weights tag."""
     weights: str = "pretrained"
     """Where the backbone starts: `pretrained` (package, cache or hub), `none`, or a weights file."""

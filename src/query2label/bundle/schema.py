@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -15,8 +14,6 @@ from query2label.labels import LabelSet
 from query2label.preprocess import PreprocessSpec
 
 SCHEMA_VERSION: Final = 1
-
-_PLAIN_MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class Bundle(BaseModel):
@@ -44,14 +41,6 @@ class Bundle(BaseModel):
     """Resolved configuration of the run that made it."""
     versions: dict[str, str] = {}
     """Versions of the packages that made it."""
-
-    @field_validator("model")
-    @classmethod
-    def _backbone_is_a_plain_name(cls, model: ModelConfig) -> ModelConfig:
-        # timm also takes `hf-hub:...` and `local-dir:...`: a bundle must not make it look elsewhere.
-        if not _PLAIN_MODEL_NAME.fullmatch(model.backbone):
-            raise ValueError(f"backbone {model.backbone!r} is not the name of a timm model")
-        return model
 
     @field_validator("labels")
     @classmethod

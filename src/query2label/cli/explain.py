@@ -1,0 +1,69 @@
+"""`q2l explain`: where the model looked for each label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from query2label.cli.terminal import printable
+from query2label.errors import ImageError
+
+
+def explain_command(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE|FOLDER|GLOB|@LIST...", help="Images, as for `q2l predict`.", show_default=False
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="Bundle: a folder such as runs/birds/best, or owner/name on the hub.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures, one PNG per image.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Which labels to show; unset: the best predicted ones.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Write a picture for each image that shows where the model looked for its labels.
+
+    The exit code is 0 if any image could be read, 1 if none could, 2 if nothing was started.
+    """
+    from query2label.inference.inputs import expand_inputs
+
+    paths = expand_inputs(images)
+
+    from query2label.explain.attention import explain_image
+    from query2label.explain.overlay import explanation_sheet
+    from query2label.inference.predictor import Predictor
+    from query2label.storage import atomic_file
+
+    predictor = Predictor.load(model, device=device)
+    wanted = [name.strip() for name in labels.split(",")] if labels is not None else None
+    written: set[Path] = set()
+    for path in paths:
+        try:
+            explanation = explain_image(predictor, path, labels=wanted)
+        except ImageError as error:
+            typer.echo(printable(f"{path}: {error}"), err=True)
+            continue
+        picture = _free_name(out, path, written)
+        with atomic_file(picture, mode="wb") as file:
+            explanation_sheet(explanation).save(file, format="PNG")
+        written.add(picture)
+        typer.echo(printable(str(picture)))
+    if not written:
+        raise typer.Exit(1)
+
+
+def _free_name(folder: Path, image: Path, written: set[Path]) -> Path:
+    """A name for the picture of `image` that no other image of this call has."""
+    names = (folder / f"{image.stem}{f'-{number}' if number > 1 else ''}.png" for number in range(1, 10**9))
+    return next(name for name in names if name not in written)

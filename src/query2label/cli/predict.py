@@ -1,0 +1,186 @@
+"""`q2l predict`: the labels of images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from query2label.cli.terminal import printable
+from query2label.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from query2label.inference.prediction import Prediction
+
+
+class Format(StrEnum):
+    """Forms of output."""
+
+    TABLE = "table"
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+def predict_command(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE|FOLDER|GLOB|@LIST...",
+            help="Image files, folders (with their subfolders), patterns, or @list.txt: a text file with one "
+            "path per line, relative to that file.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="Bundle: a folder such as runs/birds/best, or owner/name on the hub.")
+    ],
+    format: Annotated[
+        Format | None,
+        typer.Option(help="Form of the output; unset: as --out ends, else a table.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file instead of the terminal.", show_default=False)
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The N best labels, whatever their thresholds; with --threshold at most N that reach it.",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="T|LABEL=T",
+            help="Use this threshold instead of the bundle's, for all labels or for one; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that are computed at once.")] = 16,
+) -> None:
+    """Print the labels of images, best first, with their scores.
+
+    An image that cannot be read gives a row with the error. The exit code is 0 if any image could be read,
+    1 if none could, 2 if nothing was started.
+    """
+    from query2label.inference.inputs import expand_inputs
+
+    form = _form(format, out)
+    limits = _thresholds(threshold or [])
+    paths = expand_inputs(images)
+
+    from query2label.inference.outputs import save_predictions, stream_writer
+    from query2label.inference.predictor import Predictor
+
+    predictor = Predictor.load(model, device=device)
+    predictions = _Counted(
+        predictor.stream(paths, top_k=top_k, threshold=limits, batch_size=batch_size),
+        total=len(paths),
+        show_progress=sys.stderr.isatty()
+        and (form == Format.TABLE or not sys.stdout.isatty() or out is not None),
+    )
+    if form == Format.TABLE:
+        _print_table(predictions)
+    elif out is not None:
+        save_predictions(predictions, out, predictor.labels, form=form)
+    else:
+        stream_writer(predictor.labels, form=form)(predictions, sys.stdout)
+    if predictions.num_broken:
+        typer.echo(f"{predictions.num_broken} of {len(paths)} images could not be read.", err=True)
+    if predictions.num_broken == len(paths):
+        raise typer.Exit(1)
+
+
+def _form(form: Format | None, out: Path | None) -> Format:
+    suffixes = {f".{known}": known for known in Format if known != Format.TABLE}
+    if out is None:
+        if form == Format.PARQUET:
+            raise ConfigError("The format parquet needs a file to write to: give --out.")
+        return form or Format.TABLE
+    chosen = form or suffixes.get(out.suffix.lower())
+    if chosen is None or chosen == Format.TABLE:
+        raise ConfigError(
+            f"What to write to {out}? Give --format jsonl, csv or parquet; a table is for reading."
+        )
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder: give the name of a file.")
+    return chosen
+
+
+def _thresholds(texts: list[str]) -> float | dict[str, float] | None:
+    named: dict[str, float] = {}
+    for text in texts:
+        label, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise ConfigError(f"--threshold {text} is neither a number nor LABEL=NUMBER.") from None
+        if not label:
+            if len(texts) > 1:
+                raise ConfigError(f"--threshold {text} is for all labels: it cannot be given with others.")
+            return value
+        named[label] = value
+    return named or None
+
+
+class _Counted:
+    """Passes predictions on, counts the broken images, and shows how far it is."""
+
+    def __init__(self, predictions: Iterable[Prediction], *, total: int, show_progress: bool) -> None:
+        self.num_broken = 0
+        self._predictions = predictions
+        self._total = total
+        self._show_progress = show_progress
+
+    def __iter__(self) -> Iterator[Prediction]:
+        from rich.console import Console
+        from rich.progress import track
+
+        for prediction in track(
+            self._predictions,
+            "Predicting",
+            total=self._total,
+            console=Console(stderr=True),
+            transient=True,
+            disable=not self._show_progress,
+        ):
+            self.num_broken += prediction.error is not None
+            yield prediction
+
+
+def _print_table(predictions: Iterable[Prediction]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("image", "labels", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+    for prediction in predictions:
+        table.add_row(Text(printable(prediction.source or "")), _described(prediction))
+    Console().print(table)
+
+
+def _described(prediction: Prediction) -> Text:
+    from rich.text import Text
+
+    if prediction.error is not None:
+        return Text(f"error: {printable(prediction.error)}", style="red")
+    if not prediction.labels:
+        best = max(prediction.scores, key=lambda label: prediction.scores[label])
+        return Text(f"no label (best: {printable(best)} {prediction.scores[best]:.2f})", style="dim")
+    parts = [(f"{printable(label)} ", f"{prediction.scores[label]:.2f}") for label in prediction.labels]
+    text = Text()
+    for index, (label, score) in enumerate(parts):
+        text.append(", " if index else "").append(label, style="bold").append(score)
+    return text
