@@ -1,1 +1,1 @@
-"""Labelled images: readers for each layout, splitting and checking, and batches for training and evaluation."""
+"""Labelled images: a reader per layout, splitting and checking, and batches for training and evaluation."""

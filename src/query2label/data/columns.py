@@ -34,9 +34,8 @@ class Columns:
 def read_columns(path: Path) -> Columns:
     """The raw cells of a table file; rows that cannot be read are kept as problems.
 
-    Raises:
-        ProblemError: If the file cannot be read at all, has no header, or names a column twice.
-    """  # noqa: DOC502 (raised by the readers below)
+    It is refused with a `ProblemError` if it cannot be read at all, has no header, or names a column twice.
+    """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _read_parquet(path)

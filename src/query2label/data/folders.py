@@ -1,8 +1,8 @@
 """One folder of images per label: an image that lies in several folders under one name has all their labels.
 
-`cat/1.jpg`, `dog/1.jpg` are one image with two labels; they have to be the same file, byte by byte. Folders called
-`train`, `val` or `test` (or `training`, `valid`, ...) above the labels are splits. Labels are in alphabetical order,
-unless `labels.txt` or `classes.txt` in the folder fixes it.
+`cat/1.jpg`, `dog/1.jpg` are one image with two labels; they have to be the same file, byte by byte. Folders
+called `train`, `val` or `test` (or `training`, `valid`, ...) above the labels are splits. Labels are in
+alphabetical order, unless `labels.txt` or `classes.txt` in the folder fixes it.
 """
 
 from __future__ import annotations

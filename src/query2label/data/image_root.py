@@ -36,9 +36,8 @@ class ImageRoot:
     def locate(self, name: str) -> Path:
         r"""The path of the image called `name`; `\` separates folders as `/` does.
 
-        Raises:
-            DataError: If the name is empty or unfit, leaves the folder (`..`, an absolute path elsewhere, a
-                symbolic link), or no such file is there.
+        It is refused with a `DataError` if the name is empty or unfit, leaves the folder (`..`, an absolute
+        path elsewhere, a symbolic link), or no such file is there.
         """
         relative = self._relative(name)
         if self._check_files:

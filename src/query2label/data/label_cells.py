@@ -36,8 +36,9 @@ class LabelCells:
 def one_label_column(columns: Columns, column: str, unknown_column: str | None) -> LabelCells:
     """Reads labels that stand together in one column, and optionally the unknown ones in another.
 
-    The delimiter is the one of `|`, `;` and `,` that occurs in most cells (the first of them on a tie); where
-    none occurs, each cell is one label. A space never separates. If every cell is a JSON list, those are read.
+    The delimiter is the one of `|`, `;` and `,` that occurs in most cells (the first of them on a tie);
+    where none occurs, each cell is one label. A space never separates. If every cell is a JSON list, those
+    are read.
     """
     positive_cells = columns.cells[column]
     unknown_cells = columns.cells[unknown_column] if unknown_column is not None else []
@@ -60,13 +61,17 @@ def one_column_per_label(
 ) -> LabelCells | None:
     """Reads labels that have a column each; None where no column looks like a label's.
 
-    With a fixed label set the columns of these names are taken. Else a column is a label's if at least half of
-    what stands in it is 1, 0 or -1, and the rest of it is then a problem.
+    A column is a label's if its name is in the fixed label set, or at least half of what stands in it is 1,
+    0 or -1; the rest of it is then a problem.
 
     Raises:
         ProblemError: If a column of the kind is not in the fixed label set, or its name is no label's.
     """
-    found = [name for name in candidates if _looks_like_targets(name, columns.cells[name], fixed)]
+    found = [
+        name
+        for name in candidates
+        if (fixed is not None and name in fixed) or looks_like_targets(name, columns.cells[name])
+    ]
     if not found:
         return None
     for name in found:
@@ -95,9 +100,8 @@ def one_column_per_label(
     return LabelCells(of_row, tuple(found), fixed or LabelSet(found))
 
 
-def _looks_like_targets(name: str, cells: list[Any], fixed: LabelSet | None) -> bool:
-    if fixed is not None and name in fixed:
-        return True
+def looks_like_targets(name: str, cells: Sequence[Any]) -> bool:
+    """Whether at least half of what stands in a column is 1, 0 or -1, and its name is no ordinary one."""
     if name.lower() in _NOT_LABELS:
         return False
     filled = [cell for cell in cells if not _is_empty(cell)]
@@ -124,9 +128,14 @@ def _target(cell: Any) -> int | None:
 
 
 _TARGETS: Final = {
-    **{"1": _TRUE, "1.0": _TRUE, "true": _TRUE},
-    **{"0": _FALSE, "0.0": _FALSE, "false": _FALSE},
-    **{"-1": _UNKNOWN, "-1.0": _UNKNOWN},
+    "1": _TRUE,
+    "1.0": _TRUE,
+    "true": _TRUE,
+    "0": _FALSE,
+    "0.0": _FALSE,
+    "false": _FALSE,
+    "-1": _UNKNOWN,
+    "-1.0": _UNKNOWN,
 }
 
 

@@ -31,16 +31,16 @@ def load_dataset(
     """Labelled images from a folder or file of any known layout.
 
     Args:
-        path: A table (CSV, TSV, JSON lines, Parquet), a COCO file, or a folder with a table, COCO or VOC data,
-            images with `.txt` files beside them, or one folder per label.
+        path: A table (CSV, TSV, JSON lines, Parquet), a COCO file, or a folder with a table, COCO or VOC
+            data, images with `.txt` files beside them, or one folder per label.
         format: Which layout it is; `auto` looks.
         split: Gives only this split; `trainval` is `train` and `val` together.
-        labels: The label set and its order, for example a trained model's. A label of the data outside of it is
-            a problem; a label of it that the data do not annotate is unknown where the layout tells (one column
-            per label, COCO, VOC), else absent.
+        labels: The label set and its order, for example a trained model's. A label of the data outside of it
+            is a problem; a label of it that the data do not annotate is unknown where the layout tells (one
+            column per label, COCO, VOC), else absent.
         difficult: What objects marked difficult (VOC) make of their label: unknown, positive, or absent.
-        image_root: Folder that holds the images, where that is not the folder of the annotations. Images outside
-            of it are refused.
+        image_root: Folder that holds the images, where that is not the folder of the annotations. Images
+            outside of it are refused.
         check_files: Whether each image has to be there; no image is opened either way.
         on_problem: `raise` refuses data with anything wrong in them; `keep` leaves the rows concerned out and
             lists the problems in the result.
@@ -71,7 +71,7 @@ def load_dataset(
     )
     if on_problem == "raise" and dataset.problems:
         raise DataError(_summary(dataset))
-    if not dataset.samples:
+    if not dataset.samples and not dataset.problems:
         raise DataError(f"{path} has no labelled image in it (read as {layout}).")
     return dataset if wanted is None else _only(dataset, wanted)
 
@@ -88,9 +88,9 @@ def detect_format(path: Path) -> Format:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     if found is None:
         raise DataError(
-            f"{path} has no layout that is known: looked for a table (*{', *'.join(TABLE_SUFFIXES)}), COCO "
-            "(annotations/instances_*.json), PASCAL VOC (ImageSets/Main), images with .txt files beside them, and "
-            "one folder of images per label."
+            f"{path} has no known layout: looked for a table (*{', *'.join(TABLE_SUFFIXES)}), COCO "
+            "(annotations/instances_*.json), PASCAL VOC (ImageSets/Main), images with .txt files beside "
+            "them, and one folder of images per label."
         )
     return found
 
@@ -136,8 +136,7 @@ def _read(
         )
     if image_root is not None:
         raise DataError(f"The format {layout} has its labels beside the images: leave image_root out.")
-    reader = sidecar if layout == "sidecar" else folders
-    return reader.read(path, labels=labels)
+    return sidecar.read(path, labels=labels) if layout == "sidecar" else folders.read(path, labels=labels)
 
 
 def _summary(dataset: Dataset) -> str:
@@ -146,9 +145,8 @@ def _summary(dataset: Dataset) -> str:
     if count == 1:
         return f"{shown}. See `q2l data check {dataset.source}`."
     more = f"; and {count - _NUM_SHOWN} more" if count > _NUM_SHOWN else ""
-    return (
-        f"{dataset.source} has {count} problems: {shown}{more}. `q2l data check {dataset.source}` shows all."
-    )
+    command = f"`q2l data check {dataset.source}`"
+    return f"{dataset.source} has {count} problems: {shown}{more}. {command} shows all."
 
 
 def _only(dataset: Dataset, split: str) -> Dataset:

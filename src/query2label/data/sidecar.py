@@ -1,9 +1,9 @@
 """Images with a `.txt` of labels beside each: one label per line, or several with commas between them.
 
 `dog.jpg` has its labels in `dog.txt`; an empty file says that no label is in the image. Subfolders called
-`train`, `val` or `test` (or `training`, `valid`, ...) right below the folder are splits; others are just folders.
-`labels.txt` or `classes.txt` in the folder, one name per line, fixes the labels and their order; else they are
-in alphabetical order.
+`train`, `val` or `test` (or `training`, `valid`, ...) right below the folder are splits; others are just
+folders. `labels.txt` or `classes.txt` in the folder, one name per line, fixes the labels and their order;
+else they are in alphabetical order.
 """
 
 from __future__ import annotations
@@ -47,10 +47,8 @@ def read(path: Path, *, labels: LabelSet | None = None) -> Dataset:
         labels: The label set and its order, before any file's; a label that is not in it is a problem.
 
     Returns:
-        The images in the order of their names; those without a label file are problems.
-
-    Raises:
-        ProblemError: If `labels.txt` cannot be read, or no image has a label.
+        The images in the order of their names; those without a label file are problems. It is refused with a
+        `ProblemError` if `labels.txt` cannot be read, or no image has a label.
     """
     problems: list[Problem] = []
     images: list[_Image] = []
@@ -100,10 +98,10 @@ def _folder_images(root: ImageRoot, folder: Path, names: list[str], problems: li
             images.append(_Image(path, file, _names(file), split))
         except ProblemError as error:
             problems.append(error.problem)
-    alone = [name for name in names if name.endswith(".txt") and Path(name).stem not in with_image]
-    for name in alone if with_image else ():
-        if not (folder == root.folder and name in LABEL_FILES):
-            problems.append(Problem(folder / name, "has no image beside it"))
+    if with_image:
+        known = LABEL_FILES if folder == root.folder else ()
+        alone = [name for name in names if name.endswith(".txt") and Path(name).stem not in with_image]
+        problems += [Problem(folder / name, "has no image beside it") for name in alone if name not in known]
     return images
 
 
@@ -112,9 +110,7 @@ def _check_inside(root: ImageRoot, folder: Path, name: str) -> None:
         root.locate((folder.relative_to(root.folder) / name).as_posix())
     except DataError as error:
         if name.endswith(".txt") and "symbolic link" not in str(error):
-            raise ProblemError(
-                folder / name, "is missing: each image needs a file with its labels"
-            ) from error
+            raise ProblemError(folder / name, "is missing: each image needs its labels") from error
         raise ProblemError(folder / name, str(error)) from error
 
 

@@ -1,9 +1,9 @@
 """Tables: one row per image, labels in one column or in one column per label.
 
 The image column is called `image`, `path`, `file`, `filename` or alike. Labels stand either in one column
-(`labels`, `tags`, ...), joined by `|`, `;` or `,` or as a JSON list, or in one column per label with 1, 0, and
-empty or -1 for unknown. A column `split` and, beside a label column, a column `unknown` (labels nobody has
-judged, written like the labels) are optional; other columns are left out and noted.
+(`labels`, `tags`, ...), joined by `|`, `;` or `,` or as a JSON list, or in one column per label with 1, 0,
+and empty or -1 for unknown. A column `split` and, beside a label column, a column `unknown` (labels nobody
+has judged, written like the labels) are optional; other columns are left out and noted.
 
 Label order: the `labels` argument; else the file `<table's name>.labels.txt` beside the table (one name per
 line, as `write_table` makes it); else alphabetical, or, for one column per label, the order of the columns.
@@ -18,7 +18,12 @@ from typing import Any, Final
 from query2label.data.annotation_files import check_label_name, read_label_names, split_name
 from query2label.data.columns import TABLE_SUFFIXES, Columns, read_columns
 from query2label.data.image_root import ImageRoot
-from query2label.data.label_cells import LabelCells, one_column_per_label, one_label_column
+from query2label.data.label_cells import (
+    LabelCells,
+    looks_like_targets,
+    one_column_per_label,
+    one_label_column,
+)
 from query2label.data.samples import Dataset, Problem, ProblemError, Sample
 from query2label.errors import DataError
 from query2label.labels import LabelSet
@@ -59,8 +64,8 @@ def read(
         The images in the order of the rows; rows with problems are left out.
 
     Raises:
-        DataError: If the folder has no or several tables.
-        ProblemError: If the file cannot be read, or has no column with images or labels.
+        ProblemError: If no row can be used, or the file cannot be read, or has no column with images or none
+            with labels.
     """
     table = path if not path.is_dir() else only_table(path)
     columns = read_columns(table)
@@ -69,6 +74,11 @@ def read(
     problems = [*columns.problems, *cells.problems]
     root = ImageRoot(image_root or table.parent, check_files=check_files)
     rows = _rows(columns, cells, root, problems)
+    if not rows and problems:
+        first = problems[0]
+        raise ProblemError(
+            table, f"has no row that can be used; the first because: {first.message}", first.line
+        )
     label_set = fixed or cells.labels or _used_labels(table, rows)
     samples = _samples(table, rows, label_set, problems)
     problems.sort(key=lambda problem: problem.line or 0)
@@ -111,15 +121,18 @@ def _label_file(table: Path) -> LabelSet | None:
 
 def _label_cells(columns: Columns, fixed: LabelSet | None) -> LabelCells:
     column = columns.find(LABEL_COLUMNS)
-    if column is not None and not (fixed is not None and column in fixed):
-        return one_label_column(columns, column, columns.find(UNKNOWN_COLUMNS))
     others = {columns.find(names) for names in (IMAGE_COLUMNS, SPLIT_COLUMNS)}
-    cells = one_column_per_label(columns, [name for name in columns.cells if name not in others], fixed)
+    candidates = [name for name in columns.cells if name not in others]
+    targets = [name for name in candidates if looks_like_targets(name, columns.cells[name])]
+    # A column `tag` with 1 and 0 in it, beside others of the kind, is that of a label called so.
+    if column is not None and not (column in targets and len(targets) > 1):
+        return one_label_column(columns, column, columns.find(UNKNOWN_COLUMNS))
+    cells = one_column_per_label(columns, candidates, fixed)
     if cells is None:
         raise ProblemError(
             columns.path,
-            f"has no labels: neither a column called {', '.join(LABEL_COLUMNS[:4])} or alike, nor columns with "
-            f"1, 0 or nothing in them; the columns are {_named(columns)}",
+            f"has no labels: neither a column called {', '.join(LABEL_COLUMNS[:4])} or alike, nor columns "
+            f"with 1, 0 or nothing in them; the columns are {_named(columns)}",
             1,
         )
     return cells
@@ -177,7 +190,7 @@ def _used_labels(table: Path, rows: list[_Row]) -> LabelSet:
             line = next(row.line for row in rows if name in (*row.positive, *row.unknown))
             raise ProblemError(table, str(error), line) from error
     if not names:
-        raise ProblemError(table, "has no label in any readable row")
+        raise ProblemError(table, "has no label in any row")
     return LabelSet(sorted(names))
 
 

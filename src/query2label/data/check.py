@@ -1,0 +1,280 @@
+"""What is in a data set, and what is wrong with it: counts, and missing, corrupt and duplicate images."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from query2label.data.load import Format, load_dataset
+from query2label.data.samples import Dataset, Problem, Sample
+from query2label.data.voc import Difficult
+from query2label.errors import ImageError
+from query2label.labels import UNKNOWN, LabelSet
+from query2label.preprocess import load_image
+
+WITHOUT_SPLIT: Final = "all"
+"""Name that counts have where the data have no splits."""
+_NUM_PAIRS = 20
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """In how many images a label is present, and in how many nobody knows, by split."""
+
+    label: str
+    positive: dict[str, int]
+    unknown: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two labels and the number of images that have both."""
+
+    labels: tuple[str, str]
+    num_images: int
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Image files with exactly the same content."""
+
+    paths: tuple[Path, ...]
+    splits: tuple[str, ...]
+    """Splits they are in; more than one means that the evaluation sees training images."""
+    conflicting_labels: tuple[str, ...]
+    """Labels that are present in one of them and absent in another."""
+
+
+@dataclass(frozen=True)
+class ImageSizes:
+    """Smallest, median and largest (height, width), each side by itself, in pixels as displayed."""
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The result of `check_dataset`."""
+
+    path: Path
+    format: str
+    num_images: dict[str, int]
+    """Split -> images that can be used as far as the annotations say."""
+    labels: tuple[LabelCounts, ...]
+    """In output order."""
+    labels_per_image: dict[int, int]
+    """Number of labels -> images that have so many."""
+    pairs: tuple[Pair, ...]
+    """The pairs of labels that are together most often."""
+    duplicates: tuple[Duplicates, ...]
+    sizes: ImageSizes | None
+    """None where no image was decoded."""
+    errors: tuple[Problem, ...]
+    """What has to be repaired: rows that cannot be used, missing and corrupt images."""
+    warnings: tuple[str, ...]
+    """What should be looked at, one sentence each."""
+    notes: tuple[str, ...]
+    """What was left out on purpose."""
+
+    @property
+    def mean_labels(self) -> float:
+        """Labels per image; 0 where there are no images."""
+        total = sum(self.labels_per_image.values())
+        return sum(number * count for number, count in self.labels_per_image.items()) / max(total, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        return {**_jsonable(asdict(self)), "mean_labels": self.mean_labels}
+
+
+def check_dataset(
+    path: Path | str,
+    *,
+    format: Format | str = "auto",  # noqa: A002 (as in load_dataset)
+    labels: LabelSet | None = None,
+    difficult: Difficult = "ignore",
+    image_root: Path | str | None = None,
+    decode: bool = True,
+    on_image: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Reads labelled images as `load_dataset` does, and reports everything about them instead of stopping.
+
+    Args:
+        path: As in `load_dataset`.
+        format: As in `load_dataset`.
+        labels: As in `load_dataset`.
+        difficult: As in `load_dataset`.
+        image_root: As in `load_dataset`.
+        decode: Whether to read each image, which finds corrupt and duplicate ones.
+        on_image: Called with the number of images read so far and of all, for a progress bar.
+
+    Returns:
+        The report. Data without a layout or a label set at all are refused as by `load_dataset`.
+    """
+    dataset = load_dataset(
+        path, format=format, labels=labels, difficult=difficult, image_root=image_root, on_problem="keep"
+    )
+    contents = _read_images(dataset.samples, on_image) if decode else []
+    corrupt = [
+        Problem(sample.path, content.error)
+        for sample, content in zip(dataset.samples, contents, strict=False)
+        if content.error is not None
+    ]
+    duplicates = _duplicates(dataset, contents)
+    counts = _label_counts(dataset)
+    return CheckReport(
+        path=Path(path),
+        format=dataset.format,
+        num_images=dict(Counter(_split(sample) for sample in dataset.samples)),
+        labels=counts,
+        labels_per_image=dict(sorted(Counter(len(sample.positive) for sample in dataset.samples).items())),
+        pairs=_pairs(dataset),
+        duplicates=duplicates,
+        sizes=_sizes(contents),
+        errors=(*dataset.problems, *corrupt),
+        warnings=(*_label_warnings(dataset, counts), *_duplicate_warnings(duplicates)),
+        notes=tuple(dataset.notes),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What one image file turned out to be."""
+
+    digest: bytes | None
+    size: tuple[int, int] | None
+    error: str | None
+
+
+def _read_images(samples: Sequence[Sample], on_image: Callable[[int, int], None] | None) -> list[_Content]:
+    contents: list[_Content] = []
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for content in pool.map(_read_image, (sample.path for sample in samples)):
+            contents.append(content)
+            if on_image is not None:
+                on_image(len(contents), len(samples))
+    return contents
+
+
+def _read_image(path: Path) -> _Content:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return _Content(None, None, f"cannot be read: {error.strerror}")
+    digest = hashlib.sha256(data).digest()
+    try:
+        image = load_image(data)
+    except ImageError as error:
+        return _Content(digest, None, str(error))
+    return _Content(digest, (image.height, image.width), None)
+
+
+def _split(sample: Sample) -> str:
+    return sample.split or WITHOUT_SPLIT
+
+
+def _label_counts(dataset: Dataset) -> tuple[LabelCounts, ...]:
+    splits = list(dict.fromkeys(map(_split, dataset.samples)))
+    positive: Counter[tuple[int, str]] = Counter()
+    unknown: Counter[tuple[int, str]] = Counter()
+    for sample in dataset.samples:
+        positive.update((index, _split(sample)) for index in sample.positive)
+        unknown.update((index, _split(sample)) for index in sample.unknown)
+    return tuple(
+        LabelCounts(
+            label,
+            {split: positive[index, split] for split in splits},
+            {split: unknown[index, split] for split in splits},
+        )
+        for index, label in enumerate(dataset.labels)
+    )
+
+
+def _pairs(dataset: Dataset) -> tuple[Pair, ...]:
+    counts: Counter[tuple[int, int]] = Counter()
+    for sample in dataset.samples:
+        counts.update(itertools.combinations(sample.positive, 2))
+    return tuple(
+        Pair((dataset.labels[first], dataset.labels[second]), count)
+        for (first, second), count in counts.most_common(_NUM_PAIRS)
+    )
+
+
+def _sizes(contents: Iterable[_Content]) -> ImageSizes | None:
+    sizes = np.array([content.size for content in contents if content.size is not None])
+    if not len(sizes):
+        return None
+    smallest, median, largest = (
+        (int(height), int(width)) for height, width in np.quantile(sizes, [0, 0.5, 1], axis=0)
+    )
+    return ImageSizes(smallest, median, largest)
+
+
+def _duplicates(dataset: Dataset, contents: Sequence[_Content]) -> tuple[Duplicates, ...]:
+    places: defaultdict[bytes, list[int]] = defaultdict(list)
+    for place, content in enumerate(contents):
+        if content.digest is not None:
+            places[content.digest].append(place)
+    found = []
+    for group in places.values():
+        if len(group) > 1:
+            samples = [dataset.samples[place] for place in group]
+            splits = tuple(dict.fromkeys(sample.split for sample in samples if sample.split is not None))
+            found.append(
+                Duplicates(tuple(sample.path for sample in samples), splits, _conflicts(dataset, samples))
+            )
+    return tuple(found)
+
+
+def _conflicts(dataset: Dataset, samples: Sequence[Sample]) -> tuple[str, ...]:
+    present = {index for sample in samples for index in sample.positive}
+    return tuple(
+        dataset.labels[index]
+        for index in sorted(present)
+        if any(index not in sample.positive and index not in sample.unknown for sample in samples)
+    )
+
+
+def _label_warnings(dataset: Dataset, counts: Iterable[LabelCounts]) -> list[str]:
+    warnings = []
+    for entry in counts:
+        missing = [split for split, number in entry.positive.items() if not number]
+        if len(missing) == len(entry.positive):
+            warnings.append(f"No image has the label {entry.label!r}.")
+        elif missing:
+            warnings.append(f"No image of {' or '.join(missing)} has the label {entry.label!r}.")
+    num_unknown = int((dataset.targets() == UNKNOWN).all(axis=1).sum())
+    if num_unknown:
+        warnings.append(f"{num_unknown} images have no label that anybody has judged: they teach nothing.")
+    return warnings
+
+
+def _duplicate_warnings(duplicates: Iterable[Duplicates]) -> list[str]:
+    warnings = []
+    for group in duplicates:
+        names = " and ".join(map(str, group.paths[:3])) + (" and others" if len(group.paths) > 3 else "")
+        if len(group.splits) > 1:
+            warnings.append(f"One image is in the splits {' and '.join(group.splits)}: {names}.")
+        if group.conflicting_labels:
+            labels = ", ".join(group.conflicting_labels)
+            warnings.append(f"One image has different labels in its copies ({labels}): {names}.")
+    return warnings
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _jsonable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
