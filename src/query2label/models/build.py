@@ -1,0 +1,115 @@
+"""From configuration and bundles to models: the one place here that reads settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from query2label.bundle import read_bundle, read_weights
+from query2label.config import ModelConfig, RunConfig
+from query2label.models.backbone import SpatialBackbone, build_backbone
+from query2label.models.head_csra import CsraHead
+from query2label.models.head_linear import LinearHead
+from query2label.models.head_ml_decoder import MLDecoderHead
+from query2label.models.head_query2label import LabelQueryHead
+from query2label.models.heads import Head
+from query2label.models.query2label import Query2Label
+from query2label.models.weights import load_strictly
+from query2label.preprocess import PreprocessSpec
+
+
+def build_model(
+    config: ModelConfig,
+    num_labels: int,
+    *,
+    load_weights: bool = True,
+    image_size: tuple[int, int] | None = None,
+) -> Query2Label:
+    """A model as configured, in training mode, its head freshly drawn from torch's generator.
+
+    Args:
+        config: Backbone and head.
+        num_labels: Labels K.
+        load_weights: Whether the backbone gets the weights that `config.weights` names.
+        image_size: (height, width) of the images to come; some backbones must know it. Unset: what the
+            backbone was pretrained with.
+
+    A setting that does not fit the backbone is a `ConfigError`.
+    """
+    weights = config.weights if load_weights else "none"
+    backbone = build_backbone(config.backbone, weights=weights, image_size=image_size)
+    backbone.freeze(config.freeze, norm=config.freeze_norm)
+    return Query2Label(backbone, build_head(config, backbone.num_channels, num_labels)).train()
+
+
+def build_head(config: ModelConfig, num_channels: int, num_labels: int) -> Head:
+    """The configured head for a feature map of `num_channels`; widths that do not fit are a `ConfigError`."""
+    width = hidden_dim(config, num_channels)
+    match config.head:
+        case "linear":
+            return LinearHead(num_channels, num_labels, dropout=config.dropout)
+        case "csra":
+            return CsraHead(
+                num_channels,
+                num_labels,
+                num_heads=config.csra_num_heads,
+                residual_weight=config.csra_lambda,
+            )
+        case "ml_decoder":
+            return MLDecoderHead(
+                num_channels,
+                num_labels,
+                hidden_dim=width,
+                feedforward_dim=feedforward_dim(config, num_channels),
+                num_groups=config.ml_decoder_num_groups,
+                num_heads=config.num_heads,
+                dropout=config.dropout,
+            )
+        case "query2label":
+            return LabelQueryHead(
+                num_channels,
+                num_labels,
+                hidden_dim=width,
+                feedforward_dim=feedforward_dim(config, num_channels),
+                num_heads=config.num_heads,
+                num_encoder_layers=config.num_encoder_layers,
+                num_decoder_layers=config.num_decoder_layers,
+                dropout=config.dropout,
+                first_self_attention=config.first_self_attention,
+                other_self_attention=config.other_self_attention,
+            )
+
+
+def hidden_dim(config: ModelConfig, num_channels: int) -> int:
+    """Width D of the transformer: as set, else the backbone's channel count."""
+    return config.hidden_dim or num_channels
+
+
+def feedforward_dim(config: ModelConfig, num_channels: int) -> int:
+    """Width of the feed-forward layers: as set, else 4 x the hidden width."""
+    return config.feedforward_dim or 4 * hidden_dim(config, num_channels)
+
+
+def preprocess_spec(config: RunConfig, backbone: SpatialBackbone) -> PreprocessSpec:
+    """How pixels become the model's input: as configured, else as the backbone was pretrained."""
+    data, pretrained = config.data, backbone.pretrained_spec
+    return PreprocessSpec(
+        image_size=data.image_size,
+        resize=data.resize,
+        interpolation=data.interpolation or pretrained.interpolation,
+        mean=data.mean or pretrained.mean,
+        std=data.std or pretrained.std,
+    )
+
+
+def load_model(path: Path) -> Query2Label:
+    """The model of a bundle folder, in evaluation mode, with its `bundle`.
+
+    A bundle that cannot be read, and weights that do not fit the model, are each a `BundleError`.
+    """
+    bundle = read_bundle(path)
+    model = build_model(
+        bundle.model, len(bundle.labels), load_weights=False, image_size=bundle.preprocess.image_size
+    )
+    load_strictly(model, read_weights(path), source=f"The weights of {path}")
+    model.bundle = bundle
+    return model.eval()

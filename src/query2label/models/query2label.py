@@ -1,0 +1,133 @@
+"""The model: backbone and head, with the ways in and out that Hugging Face users expect."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from query2label.bundle import Bundle, resolve_bundle_path, save_bundle
+from query2label.errors import BundleError
+from query2label.models.backbone import SpatialBackbone
+from query2label.models.heads import Head
+
+
+class Query2Label(nn.Module):
+    """Images in, one logit per label out.
+
+    Args:
+        backbone: Images -> feature map.
+        head: Feature map -> logits; `LabelQueryHead` is the paper's.
+        bundle: What is saved beside the weights (labels, preprocessing, ...); the model never reads it.
+
+    Source:
+        Liu et al. (2021), arXiv:2107.10834.
+    """
+
+    def __init__(self, backbone: SpatialBackbone, head: Head, *, bundle: Bundle | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.bundle = bundle
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels K."""
+        return self.head.num_labels
+
+    def forward(
+        self,
+        images: Float[Tensor, "B 3 height width"],
+        *,
+        label_indices: Int[Tensor, " k"] | None = None,
+        label_chunk: int | None = None,
+    ) -> Float[Tensor, "B _"]:
+        """Logits (before the sigmoid) of normalized images.
+
+        Args:
+            images: As `preprocess` gives them.
+            label_indices: Indices of the labels to score, in the wanted order; None scores all.
+            label_chunk: Score at most so many labels at once, to save memory; the logits stay the same.
+
+        Scoring some labels, or labels in chunks, is a `ConfigError` where labels look at one another.
+        """
+        return self.forward_head(
+            self.forward_features(images), label_indices=label_indices, label_chunk=label_chunk
+        )
+
+    def forward_features(self, images: Float[Tensor, "B 3 height width"]) -> Float[Tensor, "B C H W"]:
+        """The backbone's feature maps."""
+        features: Tensor = self.backbone(images)
+        return features
+
+    def forward_head(
+        self,
+        features: Float[Tensor, "B C H W"],
+        *,
+        label_indices: Int[Tensor, " k"] | None = None,
+        label_chunk: int | None = None,
+    ) -> Float[Tensor, "B _"]:
+        """Logits of feature maps; the arguments are those of `forward`."""
+        logits: Tensor = self.head(features, label_indices=label_indices, label_chunk=label_chunk)
+        return logits
+
+    def forward_with_attention(
+        self, images: Float[Tensor, "B 3 height width"]
+    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "L B M K H W"]]:
+        """Logits, and where each label looked: the cross-attention per decoder layer and attention head.
+
+        Each map sums to 1 over H and W. Other heads than `LabelQueryHead` have none: a `ConfigError`.
+        """
+        return self.head.forward_with_attention(self.forward_features(images))
+
+    @classmethod
+    def from_pretrained(cls, path_or_hub_id: str | Path, *, revision: str | None = None) -> Query2Label:
+        """The model of a bundle, in evaluation mode, with its `bundle`.
+
+        Args:
+            path_or_hub_id: A bundle folder, or `owner/name` on the Hugging Face hub.
+            revision: Branch, tag or commit on the hub; unset: its main branch.
+
+        A bundle that is not there or does not fit is a `BundleError`.
+        """
+        from query2label.models.build import load_model  # build.py knows this class
+
+        return load_model(resolve_bundle_path(path_or_hub_id, revision=revision))
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Writes the model as a bundle folder, whole or not at all; what stood there is replaced.
+
+        A refused write and a full disk are each a `StorageError`.
+
+        Raises:
+            BundleError: If the model has no `bundle`.
+        """
+        if self.bundle is None:
+            raise BundleError(
+                "This model has no bundle, so its labels and preprocessing are unknown: "
+                "set model.bundle = Bundle(...) before saving it."
+            )
+        save_bundle(self.bundle, self.state_dict(), path)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Saves the model to the Hugging Face hub; the repository is made where it is missing.
+
+        Args:
+            repo_id: `owner/name`.
+            private: Whether a new repository is private.
+            token: Access token; unset: that of `hf auth login`.
+
+        Returns:
+            Address of the commit.
+
+        A model without `bundle` is a `BundleError`.
+        """
+        hub = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            bundle_path = Path(folder) / "bundle"
+            self.save_pretrained(bundle_path)
+            hub.create_repo(repo_id, private=private, exist_ok=True)
+            return str(hub.upload_folder(repo_id=repo_id, folder_path=bundle_path).commit_url)
