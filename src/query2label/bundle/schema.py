@@ -71,12 +71,13 @@ class Bundle(BaseModel):
 
 
 def scores_from_logits(logits: Float[np.ndarray, "B K"], temperature: float) -> Float[np.ndarray, "B K"]:
-    """sigmoid(logits / temperature) in float32, without overflow for logits of any size.
+    """sigmoid(logits / temperature) in float32, without overflow for logits of any size; NaN stays NaN.
 
     Training, evaluation and prediction all use it, so that they cannot disagree.
     """
     scaled = np.asarray(logits, dtype=np.float64) / temperature
-    return np.exp(-np.logaddexp(0.0, -scaled)).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        return np.exp(-np.logaddexp(0.0, -scaled)).astype(np.float32)
 
 
 def predicted(

@@ -45,12 +45,13 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         from query2label import __version__
 
         typer.echo(f"query2label {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -129,7 +129,7 @@ def _kind(field: dict[str, Any]) -> str:
     if "enum" in field:
         return " | ".join(json.dumps(value) for value in field["enum"])
     if field.get("type") == "array":
-        return f"list of {field['minItems']} {_kind(field['prefixItems'][0])}s"
+        return f"{field['minItems']} x {_kind(field['prefixItems'][0])}"
     words = {"integer": "whole number", "number": "number", "boolean": "true | false", "string": "text"}
     word = "path" if field.get("format") == "path" else words[field["type"]]
     limits = (

@@ -13,6 +13,7 @@ def doctor_command() -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     for title, rows in (
@@ -22,7 +23,7 @@ def doctor_command() -> None:
     ):
         table = Table(title=title, title_justify="left", box=box.SIMPLE, show_header=False, pad_edge=False)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         console.print(table)
 
 

@@ -11,17 +11,29 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol, runtime_checkable
 
 from query2label.errors import ConfigError
 from query2label.extras import import_extra
 from query2label.inference.prediction import Prediction
 from query2label.storage import atomic_file
 
-FORMATS: Final = ("jsonl", "csv", "parquet")
 LABEL_SEPARATOR: Final = "|"
 _ROWS_PER_GROUP: Final = 256
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+@runtime_checkable
+class TextSink(Protocol):
+    """An open text file."""
+
+    def write(self, text: str, /) -> object:
+        """Takes more text."""
+        ...
+
+    def flush(self) -> object:
+        """Lets everybody see what was written."""
+        ...
 
 
 def save_predictions(
@@ -33,7 +45,7 @@ def save_predictions(
         predictions: They are taken one by one, and not kept.
         path: The file; one that is there is replaced.
         labels: Names of all labels, in output order.
-        form: One of `FORMATS`.
+        form: `jsonl`, `csv` or `parquet`.
 
     A missing package (for Parquet) is a `MissingExtraError`, a refused write a `StorageError`.
     """
@@ -42,7 +54,7 @@ def save_predictions(
         write(predictions, file)
 
 
-def stream_writer(labels: Sequence[str], *, form: str) -> Callable[[Iterable[Prediction], IO[str]], None]:
+def stream_writer(labels: Sequence[str], *, form: str) -> Callable[[Iterable[Prediction], TextSink], None]:
     """What writes predictions to an open text file, row by row as they come.
 
     Raises:
@@ -55,7 +67,7 @@ def stream_writer(labels: Sequence[str], *, form: str) -> Callable[[Iterable[Pre
     raise ConfigError(f"The format {form} needs a file to write to: give --out.")
 
 
-def _write_jsonl(predictions: Iterable[Prediction], file: IO[str]) -> None:
+def _write_jsonl(predictions: Iterable[Prediction], file: TextSink) -> None:
     for prediction in predictions:
         values = prediction.to_dict()
         row = {"image": values.pop("source"), **values}
@@ -63,7 +75,7 @@ def _write_jsonl(predictions: Iterable[Prediction], file: IO[str]) -> None:
         file.flush()
 
 
-def _write_csv(predictions: Iterable[Prediction], file: IO[str], labels: Sequence[str]) -> None:
+def _write_csv(predictions: Iterable[Prediction], file: TextSink, labels: Sequence[str]) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "labels", "error", *(f"score:{label}" for label in labels)])
     for prediction in predictions:

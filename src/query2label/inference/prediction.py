@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Prediction:
 
 def choose_labels(
     scores: Float[np.ndarray, " K"],
-    predicted: Sequence[bool] | None,
+    reached: Bool[np.ndarray, " K"] | None,
     labels: Sequence[str],
     *,
     top_k: int | None,
@@ -56,10 +56,11 @@ def choose_labels(
 
     Args:
         scores: One per label.
-        predicted: Which labels reach their threshold; None leaves all of them in.
+        reached: Whether each score reaches its threshold; None: it does not matter.
         labels: Their names.
         top_k: At most so many; None for any number.
     """
     order = np.argsort(-scores, kind="stable")
-    chosen = [labels[index] for index in order if predicted is None or predicted[index]]
-    return tuple(chosen[:top_k])
+    if reached is not None:
+        order = order[reached[order]]
+    return tuple(labels[index] for index in order[:top_k])

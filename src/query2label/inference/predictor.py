@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -127,36 +128,20 @@ class Predictor:
             raise ConfigError(f"batch_size ({batch_size}) and top_k ({top_k}) must be at least 1.")
         thresholds = self._thresholds(threshold)
         ranked_only = top_k is not None and threshold is None
-        return self._stream(iter(sources), thresholds, top_k, ranked_only, batch_size)
+        choice = _Choice(self.labels, thresholds, top_k=top_k, ranked_only=ranked_only)
+        return self._stream(iter(sources), choice, batch_size)
 
     def _stream(
-        self,
-        sources: Iterator[ImageSource],
-        thresholds: dict[str, float],
-        top_k: int | None,
-        ranked_only: bool,
-        batch_size: int,
+        self, sources: Iterator[ImageSource], choice: _Choice, batch_size: int
     ) -> Iterator[Prediction]:
-        limits = np.fromiter(thresholds.values(), dtype=np.float64)
         while batch := list(itertools.islice(sources, batch_size)):
             loaded = [self._load(source) for source in batch]
             rows = iter(self._scores([image for image in loaded if not isinstance(image, str)]))
             for source, image in zip(batch, loaded, strict=True):
-                name = _name_of(source)
                 if isinstance(image, str):
-                    yield Prediction(source=name, error=image)
-                    continue
-                scores = next(rows)
-                if not np.isfinite(scores).all():
-                    yield Prediction(source=name, error="the model gives scores that are not finite")
-                    continue
-                reached = None if ranked_only else predicted(scores[None], limits)[0]
-                yield Prediction(
-                    labels=choose_labels(scores, reached, self.labels, top_k=top_k),
-                    scores=dict(zip(self.labels, scores.tolist(), strict=True)),
-                    thresholds=thresholds,
-                    source=name,
-                )
+                    yield Prediction(source=_name_of(source), error=image)
+                else:
+                    yield choice.prediction(next(rows), source=_name_of(source))
 
     def _load(self, source: ImageSource) -> np.ndarray | str:
         """The normalized image, or why there is none."""
@@ -181,6 +166,28 @@ class Predictor:
             if not 0 <= value <= 1:
                 raise ConfigError(f"The threshold {value} of label {label!r} is not within 0 and 1.")
         return thresholds
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Turns the scores of an image into a prediction."""
+
+    labels: tuple[str, ...]
+    thresholds: dict[str, float]
+    top_k: int | None
+    ranked_only: bool
+
+    def prediction(self, scores: np.ndarray, *, source: str | None) -> Prediction:
+        if not np.isfinite(scores).all():
+            return Prediction(source=source, error="The model gives scores that are not finite.")
+        limits = np.fromiter(self.thresholds.values(), dtype=np.float64)
+        reached = None if self.ranked_only else predicted(scores[None], limits)[0]
+        return Prediction(
+            labels=choose_labels(scores, reached, self.labels, top_k=self.top_k),
+            scores=dict(zip(self.labels, scores.tolist(), strict=True)),
+            thresholds=self.thresholds,
+            source=source,
+        )
 
 
 def _name_of(source: ImageSource) -> str | None:
