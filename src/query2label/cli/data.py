@@ -204,16 +204,18 @@ def _print_findings(console: Console, report: CheckReport) -> None:
     for note in report.notes:
         _print_line(console, "Note", note, "")
     if report.duplicates:
-        count = len(report.duplicates)
-        _print_line(console, "Note", f"{count} images occur more than once (--json lists them).", "")
+        count = _number_of("group", len(report.duplicates))
+        _print_line(console, "Note", f"{count} of files with the same content (--json lists them).", "")
     for warning in report.warnings:
         _print_line(console, "Warning", warning, "yellow")
     for problem in report.errors:
         _print_line(console, "Error", str(problem), "red")
-    if report.errors:
-        console.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings.", style="bold red")
-    else:
-        console.print(f"No errors, {len(report.warnings)} warnings.", style="bold")
+    errors, warnings = _number_of("error", len(report.errors)), _number_of("warning", len(report.warnings))
+    console.print(f"{errors}, {warnings}.", style="bold red" if report.errors else "bold")
+
+
+def _number_of(noun: str, count: int) -> str:
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
 
 
 def _print_line(console: Console, kind: str, text: str, style: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -101,7 +101,7 @@ class CheckReport:
 def check_dataset(
     path: Path | str,
     *,
-    format: Format | str = "auto",  # noqa: A002 (as in load_dataset)
+    format: Format | Literal["auto"] = "auto",  # noqa: A002 (as in load_dataset)
     labels: LabelSet | None = None,
     difficult: Difficult = "ignore",
     image_root: Path | str | None = None,

@@ -6,13 +6,19 @@ keep the area that the file states (a mask's). Outlines are dropped as they are 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from query2label.data.annotation_files import check_label_name, read_json, split_name
+from query2label.data.annotation_files import check_label_name, read_json
+from query2label.data.coco_files import (
+    AnnotationFile,
+    annotation_files,
+    data_folder,
+    image_folders,
+    is_in_split,
+)
 from query2label.data.image_root import ImageRoot
 from query2label.data.samples import Box, Dataset, Problem, ProblemError, Sample
 from query2label.errors import DataError
@@ -20,14 +26,6 @@ from query2label.labels import LabelSet
 
 _NUM_PROBED = 20
 _LARGEST = 1e12
-
-
-@dataclass(frozen=True)
-class _AnnotationFile:
-    path: Path
-    name: str | None
-    """What stands between `instances_` and `.json`, for example `train2017`."""
-    split: str | None
 
 
 @dataclass
@@ -49,8 +47,7 @@ def read(
     """Reads one annotation file, or the folder that holds them.
 
     Args:
-        path: A JSON file, or a folder with `annotations/instances_*.json`, with such files right in it, or
-            with a subfolder per split that holds `_annotations.coco.json`.
+        path: A JSON file, or a folder as `annotation_files` searches it.
         labels: The label set and its order. A category outside of it that is used is a problem; a label
             that is no category is unknown everywhere.
         image_root: Folder that holds the images, or their folders; looked for near the file where left out.
@@ -64,8 +61,8 @@ def read(
     files = annotation_files(path)
     if not files:
         raise DataError(f"{path} has no COCO files: expected annotations/instances_*.json in it.")
-    wanted = [file for file in files if only_split is None or _in_split(file, only_split)] or files
-    base = path if path.is_dir() else _data_folder(path)
+    wanted = [file for file in files if only_split is None or is_in_split(file, only_split)] or files
+    base = path if path.is_dir() else data_folder(path)
     problems: list[Problem] = []
     samples: list[Sample] = []
     names: dict[int, str] | None = None
@@ -77,58 +74,9 @@ def read(
         label_set = labels or LabelSet(names.values())
         folder = image_root or base
         samples += _FileReader(file, contents, label_set, problems).samples(
-            ImageRoot(folder, check_files=check_files), _image_folders(file, folder)
+            ImageRoot(folder, check_files=check_files), image_folders(file, folder)
         )
     return Dataset(label_set, samples, path, "coco", problems)
-
-
-def annotation_files(path: Path) -> list[_AnnotationFile]:
-    """The COCO files meant by `path`, with their splits; empty where there are none."""
-    if path.is_file():
-        found = [path]
-    else:
-        found = (
-            sorted(path.glob("annotations/instances_*.json"))
-            or sorted(path.glob("*/_annotations.coco.json"))
-            or sorted(path.glob("instances_*.json"))
-            or sorted(path.glob("*.json"))
-        )
-    files = [_AnnotationFile(file, name := _file_name(file), name and _split_of(name)) for file in found]
-    splits = [file.split for file in files]
-    if len(set(splits)) == len(splits):
-        return files
-    # Several years side by side: train2014 and train2017 stay apart.
-    return [_AnnotationFile(file.path, file.name, file.name) for file in files]
-
-
-def _file_name(file: Path) -> str | None:
-    if file.name == "_annotations.coco.json":
-        return file.parent.name
-    name = file.stem.removeprefix("instances_")
-    return name if name != file.stem or _split_of(name) in _SPLITS else None
-
-
-def _split_of(name: str) -> str:
-    return split_name(re.sub(r"[-_]?(19|20)\d\d$", "", name))
-
-
-_SPLITS: Final = frozenset({"train", "val", "test"})
-
-
-def _in_split(file: _AnnotationFile, split: str) -> bool:
-    wanted = {"train", "val", "trainval"} if split == "trainval" else {split}
-    return file.split in wanted
-
-
-def _data_folder(file: Path) -> Path:
-    parent = file.parent
-    return parent.parent if parent.name == "annotations" else parent
-
-
-def _image_folders(file: _AnnotationFile, folder: Path) -> list[str]:
-    """Folders below the root that may hold a file's images, the likeliest first."""
-    names = dict.fromkeys(name for name in (file.name, file.split) if name)
-    return [*names, *(f"images/{name}" for name in names), "images", "."]
 
 
 def _contents(path: Path) -> _Contents:
@@ -173,7 +121,7 @@ class _FileReader:
     """Turns one file's images and annotations into samples."""
 
     def __init__(
-        self, file: _AnnotationFile, contents: _Contents, labels: LabelSet, problems: list[Problem]
+        self, file: AnnotationFile, contents: _Contents, labels: LabelSet, problems: list[Problem]
     ) -> None:
         self._file = file
         self._contents = contents

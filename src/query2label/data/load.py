@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from query2label.data import coco, folders, sidecar, table, voc
 from query2label.data.annotation_files import split_name
+from query2label.data.coco_files import annotation_files
 from query2label.data.columns import TABLE_SUFFIXES
 from query2label.data.samples import Dataset
 from query2label.errors import DataError
@@ -103,7 +104,7 @@ def _format_of_file(path: Path) -> Format | None:
 def _format_of_folder(path: Path) -> Format | None:
     if voc.find_folder(path) is not None:
         return "voc"
-    if coco.annotation_files(path):
+    if annotation_files(path):
         return "coco"
     if table.tables_in(path):
         return "table"
