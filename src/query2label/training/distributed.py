@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from query2label.errors import ConfigError, TrainingError
+from query2label.errors import ConfigError, Q2LError, TrainingError
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,18 @@ class Ranks:
         values = [value]
         dist.broadcast_object_list(values, src=0, device=self.device)
         return values[0]
+
+    def first_does(self, action: Callable[[], object]) -> None:
+        """Lets the first process do something while the others wait; its error is raised in all."""
+        error: Q2LError | None = None
+        if self.is_first:
+            try:
+                action()
+            except Q2LError as problem:
+                error = problem
+        error = self.from_first(error)
+        if error is not None:
+            raise error
 
     def gather_rows(self, rows: Tensor) -> Tensor:
         """The rows (n, ...) of all processes one after another, in order of rank, to the first one.

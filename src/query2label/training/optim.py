@@ -25,7 +25,9 @@ def decays(name: str, parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and not any(word in own_name for word in NO_DECAY_WORDS)
 
 
-def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], config: OptimConfig) -> list[dict[str, object]]:
+def parameter_groups(
+    named: Iterable[tuple[str, nn.Parameter]], config: OptimConfig
+) -> list[dict[str, object]]:
     """Optimizer groups of the parameters that learn: backbone and head, each with and without decay.
 
     Args:
@@ -48,13 +50,15 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], config: OptimCon
     result: list[dict[str, object]] = []
     for (is_backbone, has_decay), members in sorted(groups.items()):
         peak = config.lr * (config.backbone_lr_scale if is_backbone else 1.0)
-        result.append({
-            "params": [parameter for _, parameter in members],
-            "names": [name for name, _ in members],
-            "peak_lr": peak,
-            "lr": peak,
-            "weight_decay": config.weight_decay if has_decay else 0.0,
-        })
+        result.append(
+            {
+                "params": [parameter for _, parameter in members],
+                "names": [name for name, _ in members],
+                "peak_lr": peak,
+                "lr": peak,
+                "weight_decay": config.weight_decay if has_decay else 0.0,
+            }
+        )
     return result
 
 

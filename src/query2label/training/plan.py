@@ -24,7 +24,7 @@ def smallest_batch(num_images: int, *, batch_size: int) -> int:
 
 def epoch_batches(num_images: int, *, batch_size: int, seed: int, epoch: int) -> list[Indices]:
     """Image indices of each step of an epoch: every image exactly once, in batches of equal size +-1."""
-    order = epoch_order(num_images, seed, epoch)
+    order = epoch_order(num_images, seed=seed, epoch=epoch)
     return list(np.array_split(order, num_batches(num_images, batch_size=batch_size)))
 
 
@@ -35,5 +35,5 @@ def rank_share(batch: Indices, *, rank: int, world_size: int) -> Indices:
 
 def micro_batches(size: int, *, accumulate: int) -> list[slice]:
     """Cuts a process's share of `size` images into at most `accumulate` non-empty parts of equal size +-1."""
-    bounds = np.linspace(0, size, min(accumulate, size) + 1).round().astype(int)
-    return [slice(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    parts = min(accumulate, size)
+    return [slice(part * size // parts, (part + 1) * size // parts) for part in range(parts)]

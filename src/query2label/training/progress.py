@@ -37,7 +37,7 @@ class Phase:
         self._task = TaskID(0)
         if bar is not None:
             self._task = bar.add_task(name, total=total, completed=done, speed="", note="")
-        self._images = 0
+        self._images = self._skipped = 0
         self._began = self._spoke = time.monotonic()
 
     @property
@@ -54,9 +54,24 @@ class Phase:
         """
         self._images += images
         self._done += 1
+        self._show(note)
+
+    def move_to(self, num_images: int, *, total: int) -> None:
+        """For a phase that is counted in images: says how many of them are done by now.
+
+        Args:
+            num_images: Those done, also by others or before.
+            total: All of them.
+        """
+        if self._total != total:
+            self._total, self._skipped = total, num_images
+        self._done, self._images = num_images, num_images - self._skipped
+        self._show("")
+
+    def _show(self, note: str) -> None:
         speed = f"{self.images_per_second:.1f} images/s"
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, speed=speed, note=note)
+            self._bar.update(self._task, completed=self._done, total=self._total, speed=speed, note=note)
         elif time.monotonic() - self._spoke > PLAIN_SECONDS:
             self._spoke = time.monotonic()
             self._reporter.say(f"{self._name}: {self._done} of {self._total}, {speed}, {note}".rstrip(", "))
@@ -88,18 +103,22 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """One line, to the person and to the log."""
+        self.note(text)
+        if self._console is not None:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """One line to the log alone."""
         if self._log is not None and self._log_path is not None:
             with explained_os_errors(self._log_path):
                 self._log.write(f"{datetime.now(UTC).astimezone():%Y-%m-%d %H:%M:%S} {text}\n")
-        if self._console is not None:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """One line that a person should not miss."""
         self.say(f"Warning: {text}")
 
     @contextlib.contextmanager
-    def phase(self, name: str, *, total: int, done: int = 0) -> Iterator[Phase]:
+    def phase(self, name: str, *, total: int = 0, done: int = 0) -> Iterator[Phase]:
         """A part of the work, with a bar on a terminal."""
         if self._console is None or not self._console.is_terminal:
             yield Phase(self, name, total, bar=None, done=done)

@@ -92,7 +92,8 @@ class RunFolder:
             raise ConfigError(f"{self.path} is a file: name another folder for the run.")
         if self.holds_a_run():
             raise ConfigError(
-                f"{self.path} already holds a run: go on with it by --resume {self.path}, or name another --out."
+                f"{self.path} already holds a run: go on with it by --resume {self.path}, "
+                "or name another --out."
             )
         if self.path.exists() and any(self.path.iterdir()):
             raise ConfigError(f"{self.path} is not empty: name another folder for the run.")

@@ -13,7 +13,7 @@ from query2label.errors import TrainingError
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class TrainingInterrupted(TrainingError):
+class RunInterruptedError(TrainingError):
     """A signal stopped the run; it was saved and can be resumed.
 
     Args:

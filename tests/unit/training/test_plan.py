@@ -14,7 +14,9 @@ def test_epoch_batches__every_image_once_in_even_batches(num_images, batch_size,
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
     assert min(sizes) == smallest_batch(num_images, batch_size=batch_size)
-    shares = [rank_share(batch, rank=r, world_size=world_size) for batch in batches for r in range(world_size)]
+    shares = [
+        rank_share(batch, rank=r, world_size=world_size) for batch in batches for r in range(world_size)
+    ]
     assert sorted(np.concatenate(shares)) == list(range(num_images))
 
 
@@ -28,7 +30,7 @@ def test_epoch_batches__depend_on_seed_and_epoch_alone():
 
 @pytest.mark.parametrize(
     ("size", "accumulate", "expected"),
-    [(8, 1, [8]), (8, 2, [4, 4]), (7, 3, [2, 3, 2]), (2, 4, [1, 1]), (1, 1, [1])],
+    [(8, 1, [8]), (8, 2, [4, 4]), (7, 3, [2, 2, 3]), (2, 4, [1, 1]), (1, 1, [1])],
 )
 def test_micro_batches__cover_the_share_with_non_empty_parts(size, accumulate, expected):
     parts = micro_batches(size, accumulate=accumulate)

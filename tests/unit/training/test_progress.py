@@ -27,7 +27,10 @@ def test_reporter__appends_to_the_log(tmp_path):
 def test_phase__plain_output_says_where_it_is_now_and_then(monkeypatch):
     person = io.StringIO()
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
-    with Reporter(console=Console(file=person), log_path=None) as reporter, reporter.phase("epoch 1/2", total=2) as phase:
+    with (
+        Reporter(console=Console(file=person), log_path=None) as reporter,
+        reporter.phase("epoch 1/2", total=2) as phase,
+    ):
         phase.advance(images=4, note="loss 1.5")
         assert phase.images_per_second > 0
     assert person.getvalue().startswith("epoch 1/2: 1 of 2, ")
@@ -37,7 +40,10 @@ def test_phase__plain_output_says_where_it_is_now_and_then(monkeypatch):
 def test_phase__draws_a_bar_on_a_terminal():
     person = io.StringIO()
     console = Console(file=person, force_terminal=True, width=120)
-    with Reporter(console=console, log_path=None) as reporter, reporter.phase("epoch 1/2", total=4, done=2) as phase:
+    with (
+        Reporter(console=console, log_path=None) as reporter,
+        reporter.phase("epoch 1/2", total=4, done=2) as phase,
+    ):
         phase.advance(images=4, note="loss 1.5")
     assert "3/4" in person.getvalue()
     assert "loss 1.5" in person.getvalue()

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from query2label.training.signals import StopRequest, TrainingInterrupted, stop_on_signals
+from query2label.training.signals import StopRequest, RunInterruptedError, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -37,5 +37,5 @@ def test_stop_on_signals__does_nothing_outside_the_main_thread():
     assert found == [0]
 
 
-def test_training_interrupted__carries_the_exit_code():
-    assert TrainingInterrupted("saved", signal_number=signal.SIGTERM).exit_code == 143
+def test_run_interrupted_error__carries_the_exit_code():
+    assert RunInterruptedError("saved", signal_number=signal.SIGTERM).exit_code == 143

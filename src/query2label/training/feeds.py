@@ -1,0 +1,128 @@
+"""Where the network's inputs come from: images, or cached feature maps of a frozen backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from query2label.config import RunConfig
+from query2label.data.augment import mix_batch
+from query2label.data.broken import BrokenImages
+from query2label.data.loaders import EvalBatches, TrainBatches
+from query2label.data.randomness import derive_seed
+from query2label.models.query2label import Query2Label
+from query2label.preprocess import PreprocessSpec
+from query2label.training.plan import Indices
+from query2label.training.run_data import RunData
+
+TrainingInputs = tuple[Tensor, Tensor, Indices]
+"""Inputs, targets (both on the device), and which training images they are."""
+
+
+class Feed(Protocol):
+    """Gives the network that is trained its inputs."""
+
+    network: nn.Module
+    """What is trained: it takes the inputs and gives logits."""
+    network_prefix: str
+    """Where the network stands in the whole model, as its parameters' names begin."""
+
+    def training(self, shares: Sequence[Indices], *, epoch: int, first: int) -> Iterator[TrainingInputs]:
+        """This process's shares of the batches of an epoch, from batch `first` on."""
+        ...
+
+    def validation(self, indices: Indices) -> Iterator[tuple[Tensor, Indices]]:
+        """Validation inputs in order, with the numbers of their images; broken images are left out."""
+        ...
+
+    def num_validation_batches(self, indices: Indices) -> int:
+        """How many batches `validation` gives, broken images aside."""
+        ...
+
+
+class ImageFeed:
+    """Augmented training images and plain validation images, decoded as training goes."""
+
+    network_prefix = ""
+
+    def __init__(
+        self,
+        model: Query2Label,
+        data: RunData,
+        spec: PreprocessSpec,
+        config: RunConfig,
+        *,
+        device: torch.device,
+        broken: BrokenImages,
+    ) -> None:
+        self.network: nn.Module = model
+        self._data, self._spec, self._config = data, spec, config
+        self._device, self._broken = device, broken
+        self._mean = torch.tensor(spec.mean, device=device).view(3, 1, 1)
+        self._std = torch.tensor(spec.std, device=device).view(3, 1, 1)
+
+    def training(self, shares: Sequence[Indices], *, epoch: int, first: int) -> Iterator[TrainingInputs]:
+        """This process's shares of the batches of an epoch, from batch `first` on."""
+        seed = self._config.train.seed
+        batches = TrainBatches(
+            self._data.train,
+            self._spec,
+            self._config.data,
+            batches=shares[first:],
+            epoch=epoch,
+            seed=seed,
+            broken=self._broken,
+            pin_memory=self._device.type == "cuda",
+        )
+        for number, batch in enumerate(batches, start=first):
+            pixels = batch.images.to(self._device, non_blocking=True)
+            targets = batch.targets.to(self._device, non_blocking=True)
+            images = (pixels.float() / 255 - self._mean) / self._std
+            mixed = mix_batch(
+                images,
+                targets,
+                config=self._config.data.augment,
+                seed=derive_seed("mix", seed, epoch, number, int(shares[number][0])),
+            )
+            yield *mixed, batch.indices
+
+    def validation(self, indices: Indices) -> Iterator[tuple[Tensor, Indices]]:
+        """Validation images in order, as prediction sees them."""
+        for batch in self._validation_batches(indices):
+            # A fresh tensor is aligned in memory; what came through a worker's pipe need not be, and some
+            # kernels round differently then.
+            yield batch.images.to(self._device, copy=True), batch.indices
+
+    def num_validation_batches(self, indices: Indices) -> int:
+        """How many batches `validation` gives, broken images aside."""
+        return len(self._validation_batches(indices))
+
+    def _validation_batches(self, indices: Indices) -> EvalBatches:
+        return validation_images(
+            self._data, self._spec, self._config, indices=indices, device=self._device, broken=self._broken
+        )
+
+
+def validation_images(
+    data: RunData,
+    spec: PreprocessSpec,
+    config: RunConfig,
+    *,
+    indices: Indices,
+    device: torch.device,
+    broken: BrokenImages,
+) -> EvalBatches:
+    """Validation images through the path that prediction takes."""
+    return EvalBatches(
+        data.val,
+        spec,
+        batch_size=config.train.batch_size,
+        num_workers=config.data.num_workers,
+        timeout_seconds=config.data.worker_timeout_seconds,
+        indices=indices,
+        broken=broken,
+        pin_memory=device.type == "cuda",
+    )

@@ -1,0 +1,206 @@
+"""The epochs of a run: steps, validation, what is kept and when to stop."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from query2label.bundle import scores_from_logits
+from query2label.data.randomness import derive_seed
+from query2label.errors import TrainingError
+from query2label.metrics import mean_average_precision
+from query2label.training.engine import StepResult, take_step
+from query2label.training.metrics_log import Record
+from query2label.training.optim import set_rate
+from query2label.training.plan import Indices, epoch_batches, rank_share
+from query2label.training.progress import in_words
+from query2label.training.run_context import Run
+from query2label.training.schedule import rate_factor
+from query2label.training.scoring import score_batches
+from query2label.training.signals import RunInterruptedError
+
+NUM_NAMED = 4
+"""So many images of a batch are named when it goes wrong."""
+
+
+def fit(run: Run) -> None:
+    """Trains from where the run stands to its end.
+
+    After each epoch the weights are validated, the best are written as a bundle, and the state is saved. A
+    signal ends it by `RunInterruptedError`, anything that is not finite by `TrainingError`.
+    """
+    patience = run.config.train.patience
+    while run.state.epoch < run.config.train.epochs and not run.state.stopped_early:
+        train_epoch(run)
+        record = validate_epoch(run)
+        run.state.end_epoch(record)
+        run.state.stopped_early = 0 < patience <= run.state.epoch - run.state.best_epoch
+        if run.metrics_log is not None:
+            run.metrics_log.add(record)
+        run.save()
+        run.reporter.say(describe(record, num_epochs=run.config.train.epochs))
+        if run.state.stopped_early:
+            run.reporter.say(
+                f"Stopped early: {patience} epochs without a better mAP than epoch {run.state.best_epoch}'s."
+            )
+
+
+def train_epoch(run: Run) -> None:
+    """Takes the remaining steps of the epoch in course.
+
+    A signal saves the state after the step and raises `RunInterruptedError`.
+
+    Raises:
+        TrainingError: If a loss or gradient is not finite, in every process.
+    """
+    state, config = run.state, run.config.train
+    batches = epoch_batches(
+        len(run.start.data.train), batch_size=config.batch_size, seed=config.seed, epoch=state.epoch
+    )
+    shares = [rank_share(batch, rank=run.ranks.rank, world_size=run.ranks.world_size) for batch in batches]
+    run.learner.wrapped.train()
+    first_step, began = state.step, time.monotonic()
+    name = f"epoch {state.epoch + 1}/{config.epochs}"
+    with run.reporter.phase(name, total=len(batches), done=state.batch) as phase:
+        step_began = time.monotonic()
+        for inputs, targets, indices in run.feed.training(shares, epoch=state.epoch, first=state.batch):
+            batch = batches[state.batch]
+            result = _step(run, inputs, targets, num_images=len(batch))
+            if not result.is_finite:
+                raise TrainingError(_what_is_not_finite(run, result, indices))
+            now = time.monotonic()
+            state.count_step(result.loss, num_images=len(batch), seconds=now - step_began)
+            step_began = now
+            left = in_words((run.num_steps - state.step) * (now - began) / (state.step - first_step))
+            best = "" if state.best_map is None else f"best mAP {state.best_map:.4f}, "
+            phase.advance(images=len(batch), note=f"loss {state.mean_loss:.4f}, {best}{left} left")
+            if result.stop_signal:
+                run.interrupt(result.stop_signal)
+            if run.is_save_due():
+                run.save()
+
+
+def validate_epoch(run: Run) -> Record:
+    """Scores the validation images with the raw and the averaged weights.
+
+    The best weights so far, by the averaged weights where there are any, are written as a bundle. A signal
+    saves the state before the validation and raises `RunInterruptedError`.
+
+    Returns:
+        The epoch's record, the same in every process.
+    """
+    average = run.learner.average
+    networks: dict[str, nn.Module] = {"raw": run.learner.network}
+    if average is not None:
+        networks["ema"] = average.network
+    for network in networks.values():
+        run.ranks.share_tensors(dict(network.named_buffers()))
+    images = np.arange(len(run.start.data.val))
+    share = rank_share(images, rank=run.ranks.rank, world_size=run.ranks.world_size)
+    began = time.monotonic()
+    try:
+        with run.reporter.phase("validation", total=run.feed.num_validation_batches(share)) as phase:
+            indices, logits = score_batches(
+                networks,
+                run.feed.validation(share),
+                num_labels=len(run.start.data.val.labels),
+                ranks=run.ranks,
+                stop=run.stop,
+                advance=phase.advance,
+            )
+    except RunInterruptedError as error:
+        run.interrupt(error.exit_code - 128)
+    seconds = time.monotonic() - began
+    for entries in run.ranks.gather(run.broken.to_dict()):
+        run.broken.update(entries)
+    record = _record(run, indices, logits, seconds=seconds) if run.ranks.is_first else None
+    record = run.ranks.from_first(record)
+    if record["best"]:
+        run.save_best()
+    return record  # type: ignore[no-any-return]
+
+
+def describe(record: Record, *, num_epochs: int) -> str:
+    """An epoch in one line for people."""
+    both = f" (raw weights {record['map_raw']:.4f})" if "map_ema" in record else ""
+    mark = ", the best so far" if record["best"] else ""
+    return (
+        f"epoch {record['epoch']}/{num_epochs}: loss {record['train_loss']:.4f}, "
+        f"validation loss {record['val_loss']:.4f}, mAP {record['map']:.4f}{both}, "
+        f"{record['images_per_second']:.1f} images/s, "
+        f"{in_words(record['seconds'] + record['validation_seconds'])}{mark}"
+    )
+
+
+def _step(run: Run, inputs: Tensor, targets: Tensor, *, num_images: int) -> StepResult:
+    state, config = run.state, run.config
+    torch.manual_seed(derive_seed("step", config.train.seed, state.step, run.ranks.rank))
+    set_rate(run.learner.optimizer, _rate_factor(run, state.step))
+    return take_step(
+        run.learner,
+        inputs,
+        targets,
+        step=state.step,
+        num_images=num_images,
+        stop_signal=run.stop.signal_number,
+    )
+
+
+def _rate_factor(run: Run, step: int) -> float:
+    return rate_factor(
+        step,
+        num_steps=run.num_steps,
+        schedule=run.config.optim.schedule,
+        warmup_fraction=run.config.optim.warmup_fraction,
+    )
+
+
+def _record(run: Run, indices: Indices, logits: dict[str, np.ndarray], *, seconds: float) -> Record:
+    state = run.state
+    targets = run.start.data.val.targets()[indices]
+    maps = {
+        name: mean_average_precision(scores_from_logits(values, 1.0), targets)
+        for name, values in logits.items()
+    }
+    losses = {
+        name: float(run.learner.loss_function(torch.from_numpy(values), torch.from_numpy(targets).float()))
+        for name, values in logits.items()
+    }
+    chosen = "ema" if "ema" in logits else "raw"
+    best = state.best_epoch == 0 or (maps[chosen] or 0.0) > (state.best_map or 0.0)
+    return {
+        "epoch": state.epoch + 1,
+        "step": state.step,
+        "train_loss": state.mean_loss,
+        "val_loss": losses[chosen],
+        "map": maps[chosen],
+        **{f"map_{name}": value for name, value in maps.items()},
+        **{f"val_loss_{name}": value for name, value in losses.items()},
+        "lr": run.config.optim.lr * _rate_factor(run, state.step - 1),
+        "images_per_second": state.num_images / max(state.seconds, 1e-9),
+        "seconds": state.seconds,
+        "validation_seconds": seconds,
+        "best": best,
+    }
+
+
+def _what_is_not_finite(run: Run, result: StepResult, indices: Indices) -> str:
+    paths = [str(run.start.data.train.samples[index].path) for index in indices.tolist()]
+    parts: list[tuple[bool, list[str]]] = run.ranks.gather((result.is_loss_finite_here, paths))
+    culprits = [path for is_fine, part in parts if not is_fine for path in part]
+    what = "loss" if culprits else "gradient"
+    culprits = culprits or [path for _, part in parts for path in part]
+    more = f" and {len(culprits) - NUM_NAMED} more" if len(culprits) > NUM_NAMED else ""
+    saved = (
+        f"the last good checkpoint is {run.folder.last} (step {run.saved_step})"
+        if run.saved_step
+        else "no checkpoint was saved before"
+    )
+    return (
+        f"Step {run.state.step + 1} (epoch {run.state.epoch + 1}): the {what} is not finite on the images "
+        f"{', '.join(culprits[:NUM_NAMED])}{more}; {saved}. Look at these images and their labels; then begin "
+        "a new run with a lower optim.lr, or with train.precision fp32."
+    )

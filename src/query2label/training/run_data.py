@@ -1,0 +1,100 @@
+"""Which images a run learns from, and which it is judged by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from query2label.config import DataConfig
+from query2label.data.load import load_dataset
+from query2label.data.samples import Dataset
+from query2label.data.split import stratified_split
+from query2label.errors import ConfigError, DataError
+from query2label.labels import UNKNOWN
+
+FALLBACK_SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Training and validation images with the same labels."""
+
+    train: Dataset
+    val: Dataset
+    made_split: Dataset | None = None
+    """All images with their splits, where the split was made here because the data have none."""
+    warnings: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """SHA-256 over labels, image names (relative to the data) and targets; not over pixels."""
+        content = hashlib.sha256(json.dumps(self.train.labels.names).encode())
+        for part in (self.train, self.val):
+            root = part.source if part.source.is_dir() else part.source.parent
+            for sample in part.samples:
+                name = os.path.relpath(sample.path, root)
+                content.update(json.dumps([name, sample.positive, sample.unknown]).encode())
+        return content.hexdigest()
+
+
+def load_run_data(config: DataConfig, *, seed: int) -> RunData:
+    """The training and validation images of a run.
+
+    Where the data have no validation split, `test` is taken, with a warning; where they have no splits at
+    all, a stratified part is held out.
+
+    Args:
+        config: Path, format and names of the splits.
+        seed: Of the held-out part.
+
+    Raises:
+        ConfigError: If no data are named, or both splits have the same name.
+        DataError: If a split is missing, or nothing can be learned or judged.
+    """
+    if config.path is None:
+        raise ConfigError("No data are named: give --data (or data.path in the recipe).")
+    if config.train_split == config.val_split:
+        raise ConfigError(f"data.train_split and data.val_split are both {config.val_split!r}.")
+    dataset = load_dataset(config.path, format=config.format, difficult=config.difficult)
+    data = _split(dataset, config, seed=seed)
+    for name, part in (("training", data.train), ("validation", data.val)):
+        targets = part.targets()
+        if not np.isin(targets, (0, 1, UNKNOWN)).all():
+            raise DataError(f"The {name} targets of {config.path} are not all 1, 0 or {UNKNOWN} (unknown).")
+        if not (targets == 1).any():
+            raise DataError(
+                f"No {name} image of {config.path} shows any label: a model needs positives to learn from "
+                "and to be judged by."
+            )
+    return data
+
+
+def _split(dataset: Dataset, config: DataConfig, *, seed: int) -> RunData:
+    splits = dataset.splits()
+    if not splits:
+        return _hold_out(dataset, config, seed=seed)
+    train = dataset.select(config.train_split)
+    if not train.samples:
+        raise DataError(
+            f"{config.path} has no split {config.train_split!r}: it has {', '.join(splits)}; "
+            "name one with --set data.train_split=NAME."
+        )
+    val = dataset.select(config.val_split)
+    if val.samples:
+        return RunData(train, val)
+    if FALLBACK_SPLIT in splits and config.train_split != FALLBACK_SPLIT:
+        warning = (
+            f"There is no split {config.val_split!r}: the test images choose the best epoch and the "
+            "thresholds, so the results on them are a little too good."
+        )
+        return RunData(train, dataset.select(FALLBACK_SPLIT), warnings=(warning,))
+    return _hold_out(train, config, seed=seed)
+
+
+def _hold_out(dataset: Dataset, config: DataConfig, *, seed: int) -> RunData:
+    fractions = {config.train_split: 1 - config.val_fraction, config.val_split: config.val_fraction}
+    whole = stratified_split(dataset, fractions, seed=seed)
+    return RunData(whole.select(config.train_split), whole.select(config.val_split), made_split=whole)
