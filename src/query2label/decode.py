@@ -16,7 +16,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,16 +31,29 @@ ImageSource: TypeAlias = Path | str | bytes | Image.Image | npt.NDArray[Any]
 DEFAULT_MAX_PIXELS: Final = 200_000_000
 """Images with more pixels are refused; a server passes less."""
 
-_ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+_File: TypeAlias = io.BufferedReader | io.BytesIO
 
-# How many pixels one byte of a file can stand for at most, by Pillow's decoder: what a header promises beyond
-# that is a lie. Deflate expands 1032-fold; JPEG spends a bit or more on 64 pixels; LZW codes grow to 4 kB.
-_PIXELS_PER_BYTE: Final = {"raw": 8, "zip": 8 * 1032, "jpeg": 8 * 64, "gif": 4096}
-_PIXELS_PER_BYTE_TIFF: Final = {
+_ACCEPTED: Final = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+
+# How many pixels one byte of a file can stand for at most, by Pillow's decoder and by TIFF's compression: a
+# header that promises more lies. Deflate expands 1032-fold, LZW and Zstandard codes grow to kilobytes, JPEG
+# spends a bit or more on 64 pixels, fax codes one on a row. Lossless WebP has no such bound.
+_PIXELS_PER_BYTE: Final = {
+    "raw": 8,
+    "zip": 8 * 1032,
+    "jpeg": 8 * 64,
+    "gif": 4096,
+    "webp animation": 4096,
+    "packbits": 8 * 64,
     "tiff_adobe_deflate": 8 * 1032,
     "tiff_deflate": 8 * 1032,
     "tiff_lzw": 8 * 4096,
+    "zstd": 8 * 32768,
+    "lzma": 8 * 8192,
 }
+_FAX: Final = {"group3", "group4", "tiff_ccitt"}
+_HARMLESS_PIXELS: Final = 2_000_000
+"""An image of this size needs so little memory that a lie may show when it is decoded."""
 
 # Hostile bytes make decoders raise nearly anything.
 _DECODER_ERRORS: Final = (
@@ -48,7 +61,6 @@ _DECODER_ERRORS: Final = (
     AssertionError,
     AttributeError,
     EOFError,
-    Image.DecompressionBombError,
     LookupError,
     OSError,
     RuntimeError,
@@ -88,10 +100,12 @@ def load_image(source: ImageSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
-    with _quiet_pillow(), _explained_decoding():
+    with _quiet_pillow():
         if isinstance(source, Image.Image):
             _refuse_bomb(source.size, max_pixels)
-            return _displayed(source.copy())
+            with _explained_decoding():
+                image = source.copy()
+            return _displayed(image)
         if isinstance(source, bytes):
             return _decode(io.BytesIO(source), len(source), max_pixels)
         with _open_file(Path(source)) as file:
@@ -118,8 +132,8 @@ def _quiet_pillow() -> Iterator[None]:
 def _explained_decoding() -> Iterator[None]:
     try:
         yield
-    except ImageError:
-        raise
+    except Image.DecompressionBombError:  # Pillow's own, where it looks before we can
+        raise ImageError("It has more pixels than may be read of such a file.") from None
     except MemoryError:
         raise ImageError("There is not enough memory to decode it.") from None
     except _DECODER_ERRORS as error:
@@ -128,7 +142,7 @@ def _explained_decoding() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _open_file(path: Path) -> Iterator[IO[bytes]]:
+def _open_file(path: Path) -> Iterator[_File]:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -145,17 +159,22 @@ def _open_file(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _decode(file: IO[bytes], num_bytes: int, max_pixels: int) -> Image.Image:
+def _decode(file: _File, num_bytes: int, max_pixels: int) -> Image.Image:
     if num_bytes == 0:
         raise ImageError("The file is empty.")
-    image = _identify(file)
+    start = file.read(512)
+    file.seek(0)
+    plugin = _plugin(start)
+    with _explained_decoding():
+        image = plugin(file)
     _refuse_bomb(image.size, max_pixels)
-    _refuse_lying_header(image, num_bytes)
-    image.load()
+    _refuse_lying_header(image, start, num_bytes)
+    with _explained_decoding():
+        image.load()
     return _displayed(image)
 
 
-def _identify(file: IO[bytes]) -> ImageFile.ImageFile:
+def _plugin(start: bytes) -> type[ImageFile.ImageFile]:
     # Not `Image.open`: its limit on pixels is a global that everybody shares.
     from PIL import (
         BmpImagePlugin,
@@ -166,20 +185,18 @@ def _identify(file: IO[bytes]) -> ImageFile.ImageFile:
         WebPImagePlugin,
     )
 
-    start = file.read(512)
-    file.seek(0)
-    if start.startswith(b"\xff\xd8\xff"):
-        return JpegImagePlugin.JpegImageFile(file)
-    if start.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImagePlugin.PngImageFile(file)
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile(file)
-    if start.startswith((b"GIF87a", b"GIF89a")):
-        return GifImagePlugin.GifImageFile(file)
-    if start.startswith(b"BM"):
-        return BmpImagePlugin.BmpImageFile(file)
-    if start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return TiffImagePlugin.TiffImageFile(file)
+        return WebPImagePlugin.WebPImageFile
+    plugins: dict[tuple[bytes, ...], type[ImageFile.ImageFile]] = {
+        (b"\xff\xd8\xff",): JpegImagePlugin.JpegImageFile,
+        (b"\x89PNG\r\n\x1a\n",): PngImagePlugin.PngImageFile,
+        (b"GIF87a", b"GIF89a"): GifImagePlugin.GifImageFile,
+        (b"BM",): BmpImagePlugin.BmpImageFile,
+        (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"): TiffImagePlugin.TiffImageFile,
+    }
+    for signatures, plugin in plugins.items():
+        if start.startswith(signatures):
+            return plugin
     raise ImageError(f"It is not a {_ACCEPTED} image{_looks_like(start)}.")
 
 
@@ -206,17 +223,23 @@ def _refuse_bomb(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def _refuse_lying_header(image: ImageFile.ImageFile, num_bytes: int) -> None:
-    for decoder, extents, _, _ in image.tile:
-        expansion = _PIXELS_PER_BYTE.get(decoder)
-        if decoder == "libtiff":
-            expansion = _PIXELS_PER_BYTE_TIFF.get(image.info.get("compression", ""))
-        left, top, right, bottom = extents or (0, 0, *image.size)
-        if expansion is not None and (right - left) * (bottom - top) > num_bytes * expansion:
-            raise ImageError(
-                f"Its header promises {image.width} x {image.height} pixels, "
-                f"which {num_bytes} bytes cannot hold."
-            )
+def _refuse_lying_header(image: ImageFile.ImageFile, start: bytes, num_bytes: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max(_HARMLESS_PIXELS, num_bytes * _pixels_per_byte(image, start)):
+        raise ImageError(
+            f"Its header promises {image.width} x {image.height} pixels, which {num_bytes} bytes cannot hold."
+        )
+
+
+def _pixels_per_byte(image: ImageFile.ImageFile, start: bytes) -> int:
+    decoder = image.tile[0].codec_name if image.tile else "webp"
+    if decoder == "webp" and start[12:16] == b"VP8X" and start[20] & 2:
+        decoder = "webp animation"  # its canvas may be larger than its frames
+    elif decoder == "libtiff":
+        decoder = image.info["compression"]
+    if decoder in _FAX:
+        return 8 * image.width
+    return _PIXELS_PER_BYTE.get(decoder, image.width * image.height)
 
 
 def _displayed(image: Image.Image) -> Image.Image:

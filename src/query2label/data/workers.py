@@ -136,7 +136,6 @@ class _Lane(Generic[Job, Result]):
         """Ends the process, whatever it is doing."""
         self.process.kill()
         self.process.join()
-        self.process.close()
         self.connection.close()
 
     def _start(self, position: int) -> None:
