@@ -82,9 +82,9 @@ def test_average_precision__ignores_unknown_even_where_the_score_is_nan():
     assert average_precision(scores, targets).to_list() == average_precision(SCORES, TARGETS).to_list()
 
 
-def test_ranking__refuses_a_nan_score_and_names_the_label():
+def test_ranking__refuses_a_nan_score():
     scores = np.array([[0.1, math.nan], [0.2, 0.3]], np.float32)
-    with pytest.raises(ValueError, match="Scores of label 1 contain NaN"):
+    with pytest.raises(ValueError, match="A known score is NaN"):
         average_precision(scores, np.zeros((2, 2), np.int8))
 
 

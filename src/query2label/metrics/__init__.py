@@ -12,7 +12,9 @@ from query2label.metrics.ranking import (
     LabelValues,
     RankedLabel,
     average_precision,
+    label_columns,
     mean_average_precision,
+    rank_label,
     ranked_labels,
     roc_auc,
 )
@@ -28,7 +30,9 @@ __all__ = [
     "calibration_error",
     "count_decisions",
     "decision_metrics",
+    "label_columns",
     "mean_average_precision",
+    "rank_label",
     "ranked_labels",
     "roc_auc",
 ]

@@ -6,7 +6,7 @@ are exact: images with equal scores enter together, whatever their order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -26,6 +26,14 @@ class LabelValues:
     values: Float[np.ndarray, " K"]
     """0 where undefined."""
     defined: Bool[np.ndarray, " K"]
+
+    @classmethod
+    def from_list(cls, values: Sequence[float | None]) -> LabelValues:
+        """From one number per label, None where undefined."""
+        return cls(
+            np.array([0.0 if value is None else value for value in values], dtype=np.float64),
+            np.array([value is not None for value in values], dtype=bool),
+        )
 
     def mean(self) -> float | None:
         """Mean over the labels that have a value; None where none has."""
@@ -101,24 +109,45 @@ class RankedLabel:
         return self.threshold_at(best), float(f1[best])
 
 
-def ranked_labels(scores: Scores, targets: Targets) -> Iterator[RankedLabel]:
-    """Each label's ranking, in label order; columns are read in chunks of bounded memory.
-
-    Args:
-        scores: Higher for surer; a known score that is NaN is a `ValueError`.
-        targets: 1, 0, or below 0 where unknown.
-
-    Yields:
-        One ranking per label; its `positives` may be empty.
-    """
+def label_columns(
+    scores: Scores, targets: Targets
+) -> Iterator[tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]]:
+    """Each label's contiguous (scores, targets), in label order, read in chunks of bounded memory."""
     require_same_shape(scores, targets)
     num_images, num_labels = scores.shape
     chunk = max(1, _CHUNK_BYTES // max(1, num_images * (scores.itemsize + targets.itemsize)))
     for start in range(0, num_labels, chunk):
         columns = np.ascontiguousarray(scores[:, start : start + chunk].T)
         judged = np.ascontiguousarray(targets[:, start : start + chunk].T)
-        for offset, (column, target) in enumerate(zip(columns, judged, strict=True)):
-            yield _rank(column, target, label=start + offset)
+        yield from zip(columns, judged, strict=True)
+
+
+def rank_label(scores: Float[np.ndarray, " n"], targets: Int[np.ndarray, " n"]) -> RankedLabel:
+    """The ranking of one label's images; its `positives` may be empty.
+
+    Args:
+        scores: Higher for surer.
+        targets: 1, 0, or below 0 where unknown.
+
+    Raises:
+        ValueError: If a known score is NaN.
+    """
+    known = targets >= 0
+    rising = np.sort(scores if known.all() else scores[known])
+    if len(rising) and np.isnan(rising[-1]):  # NaN sorts last
+        raise ValueError("A known score is NaN: such scores cannot be ranked.")
+    positives = np.sort(scores[targets == 1])
+    return RankedLabel(
+        scores=rising,
+        positives=positives,
+        hits=len(positives) - np.searchsorted(positives, positives, "left"),
+        reached=len(rising) - np.searchsorted(rising, positives, "left"),
+    )
+
+
+def ranked_labels(scores: Scores, targets: Targets) -> Iterator[RankedLabel]:
+    """Each label's ranking, in label order; a known score that is NaN is a `ValueError`."""
+    return (rank_label(*column) for column in label_columns(scores, targets))
 
 
 def average_precision(
@@ -166,22 +195,4 @@ def roc_auc(scores: Scores, targets: Targets) -> LabelValues:
 def _per_label(
     scores: Scores, targets: Targets, measure: Callable[[RankedLabel], float | None]
 ) -> LabelValues:
-    measured = [measure(ranked) for ranked in ranked_labels(scores, targets)]
-    return LabelValues(
-        values=np.array([0.0 if value is None else value for value in measured], dtype=np.float64),
-        defined=np.array([value is not None for value in measured], dtype=bool),
-    )
-
-
-def _rank(column: Float[np.ndarray, " n"], target: Int[np.ndarray, " n"], *, label: int) -> RankedLabel:
-    known = target >= 0
-    scores = np.sort(column if known.all() else column[known])
-    if len(scores) and np.isnan(scores[-1]):  # NaN sorts last
-        raise ValueError(f"Scores of label {label} contain NaN: they cannot be ranked.")
-    positives = np.sort(column[target == 1])
-    return RankedLabel(
-        scores=scores,
-        positives=positives,
-        hits=len(positives) - np.searchsorted(positives, positives, "left"),
-        reached=len(scores) - np.searchsorted(scores, positives, "left"),
-    )
+    return LabelValues.from_list([measure(ranked) for ranked in ranked_labels(scores, targets)])

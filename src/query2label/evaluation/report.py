@@ -1,0 +1,173 @@
+"""What an evaluation finds, as numbers, files and text."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, Int8
+
+from query2label.evaluation.bootstrap import NUM_RESAMPLES, Interval, mean_ap_interval
+from query2label.evaluation.labelwise import crowd_of, crowd_rows, label_rows, rank_all, size_rows
+from query2label.evaluation.rows import CrowdRow, LabelRow, SizeRow
+from query2label.metrics import DecisionMetrics, LabelValues, count_decisions, decision_metrics
+from query2label.metrics.arrays import Scores, Targets
+from query2label.storage import atomic_file, write_json
+
+REPORT_NAME: Final = "report.json"
+LABELS_NAME: Final = "labels.csv"
+PLAIN_PROTOCOL: Final = "unknown targets left out; labels without a positive left out of means"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Results in [0, 1] on labelled images; None where the data do not define a number."""
+
+    protocol: str
+    """On which images, and how, the numbers came about: belongs beside each of them."""
+    num_images: int
+    map: float | None
+    """Mean plain average precision (as scikit-learn, ASL and ML-Decoder)."""
+    map_voc: float | None
+    """Mean all-point interpolated average precision (as Query2Label's authors); a little higher."""
+    map_voc11: float | None
+    """Mean 11-point interpolated average precision (as PASCAL VOC 2007)."""
+    map_interval: Interval | None
+    """Of `map`, over test images."""
+    auc: float | None
+    """Mean area under the ROC curve."""
+    calibration_error: float | None
+    """Expected calibration error of the scores, over all (image, label) decisions."""
+    uncalibrated_error: float | None
+    """The same with temperature 1."""
+    temperature: float
+    decisions: Mapping[str, DecisionMetrics]
+    """By rule: `thresholds` (the model's), `0.5`, `top-3` (exactly so many labels per image) and `top-3 at
+    0.5` (at most so many, as in papers)."""
+    per_label: tuple[LabelRow, ...]
+    by_size: tuple[SizeRow, ...]
+    """By size of the label's largest object; empty for data without boxes."""
+    by_num_labels: tuple[CrowdRow, ...]
+    """By number of labels in the image."""
+    absent_labels: tuple[str, ...]
+    """Labels without a known positive: in no mean."""
+    broken_images: Mapping[str, str] = field(default_factory=dict)
+    """Path -> reason of the images that could not be read, and are in no number."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values that JSON can hold."""
+        plain = asdict(self)
+        plain["decisions"] = {rule: metrics.to_dict() for rule, metrics in self.decisions.items()}
+        plain["broken_images"] = dict(self.broken_images)
+        return plain
+
+    def to_json(self) -> str:
+        """The report as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+    def headline(self) -> dict[str, float | None]:
+        """The few numbers that people compare; a bundle keeps them."""
+        at_thresholds = self.decisions["thresholds"]
+        return {
+            "mAP": self.map,
+            "mAP_voc": self.map_voc,
+            "CF1": at_thresholds.cf1,
+            "OF1": at_thresholds.of1,
+            "macro_f1": at_thresholds.macro_f1,
+            "calibration_error": self.calibration_error,
+        }
+
+    def save(self, folder: Path | str) -> None:
+        """Writes `report.json` and `labels.csv` into `folder`, each as a whole or not at all.
+
+        A refused write and a full disk are each a `StorageError`.
+        """
+        write_json(Path(folder) / REPORT_NAME, self.to_dict())
+        with atomic_file(Path(folder) / LABELS_NAME) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([column.name for column in fields(LabelRow)])
+            for row in self.per_label:
+                values = asdict(row)
+                values["label"] = _inert(row.label)
+                writer.writerow(["" if value is None else value for value in values.values()])
+
+
+def report_from_scores(
+    scores: Scores,
+    targets: Targets,
+    *,
+    labels: Sequence[str],
+    thresholds: Sequence[float] | Float[np.ndarray, " K"],
+    temperature: float = 1.0,
+    top_k: int = 3,
+    object_sizes: Int8[np.ndarray, "n K"] | None = None,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    protocol: str = PLAIN_PROTOCOL,
+    broken_images: Mapping[str, str] | None = None,
+) -> Report:
+    """Everything that can be said about scores when the targets are known.
+
+    Args:
+        scores: In [0, 1], made with `temperature`; NaN is a `ValueError`. May be a memory map.
+        targets: 1, 0, or below 0 where unknown.
+        labels: One name per column.
+        thresholds: One per label.
+        temperature: Only to measure the calibration error without it.
+        top_k: Labels per image for the rules `top-k`.
+        object_sizes: As `sizes.object_sizes` gives it; None without boxes.
+        num_resamples: For the confidence interval of the mAP; 0 leaves it away.
+        seed: Of the resampling.
+        protocol: Kept beside the numbers.
+        broken_images: Path -> reason of images that are missing from `scores`.
+
+    Returns:
+        The report.
+    """
+    limits = np.asarray(thresholds, dtype=np.float64)
+    counts = count_decisions(scores, targets, thresholds=limits)
+    rules: dict[str, dict[str, Any]] = {
+        "0.5": {"thresholds": 0.5},
+        f"top-{top_k}": {"top_k": top_k},
+        f"top-{top_k} at 0.5": {"top_k": top_k, "thresholds": 0.5},
+    }
+    decisions = {"thresholds": decision_metrics(counts)} | {
+        name: decision_metrics(count_decisions(scores, targets, **rule)) for name, rule in rules.items()
+    }
+    ranking = rank_all(
+        scores, targets, temperature=temperature, crowd=crowd_of(counts), object_sizes=object_sizes
+    )
+    per_label = label_rows(labels, ranking, counts, limits, num_images=len(scores))
+    interval = mean_ap_interval(scores, targets, num_resamples=num_resamples, seed=seed)
+    return Report(
+        protocol=protocol,
+        num_images=len(scores),
+        map=_mean([row.ap for row in per_label]),
+        map_voc=_mean([row.ap_voc for row in per_label]),
+        map_voc11=_mean([row.ap_voc11 for row in per_label]),
+        map_interval=interval,
+        auc=_mean([row.auc for row in per_label]),
+        calibration_error=ranking.calibration_error,
+        uncalibrated_error=ranking.uncalibrated_error,
+        temperature=temperature,
+        decisions=decisions,
+        per_label=per_label,
+        by_size=size_rows(ranking),
+        by_num_labels=crowd_rows(ranking, counts),
+        absent_labels=tuple(row.label for row in per_label if row.num_positives == 0),
+        broken_images=dict(broken_images or {}),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return LabelValues.from_list(values).mean()
+
+
+def _inert(cell: str) -> str:
+    # A spreadsheet would run a cell that begins like this as a formula.
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
