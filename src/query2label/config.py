@@ -44,12 +44,16 @@ class ModelConfig(Section):
     """Name of a timm model that can give a spatial feature map, with or without its weights tag."""
     weights: str = "pretrained"
     """Where the backbone starts: `pretrained` (package, cache or hub), `none`, or a weights file."""
+    output_stride: Literal[8, 16, 32] | None = None
+    """Pixels per step of the feature map, for CNNs that can dilate: 8 or 16 look finer; unset: as usual."""
     freeze: Literal["none", "stem", "all"] = "none"
     """Which part of the backbone stays as it is: nothing, the stem and first stage, or everything."""
     freeze_norm: bool = False
     """Keep the statistics and weights of the backbone's normalization layers (the paper's frozen BN)."""
     head: Literal["query2label", "linear", "csra", "ml_decoder"] = "query2label"
     """What turns the feature map into logits; `linear`, `csra` and `ml_decoder` are for comparison."""
+    feature_norm: bool = False
+    """Standardize each channel of the feature map before the head (helps when the backbone is frozen)."""
     hidden_dim: PositiveInt | None = None
     """Width D of the transformer (also of ml_decoder); unset: the backbone's channel count, as published."""
     feedforward_dim: PositiveInt | None = None

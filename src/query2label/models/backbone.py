@@ -113,7 +113,11 @@ class SpatialBackbone(nn.Module):
 
 
 def build_backbone(
-    name: str, *, weights: str = "pretrained", image_size: tuple[int, int] | None = None
+    name: str,
+    *,
+    weights: str = "pretrained",
+    image_size: tuple[int, int] | None = None,
+    output_stride: int | None = None,
 ) -> SpatialBackbone:
     """A backbone by its timm name, with or without the tag of its weights.
 
@@ -121,11 +125,12 @@ def build_backbone(
         name: For example `resnet50` or `resnet50.a1_in1k`.
         weights: `pretrained` (an installed package, the hub's cache, or the hub), `none`, or a file's path.
         image_size: (height, width) that it must be able to take; unset: what it was pretrained with.
+        output_stride: Pixels per step of the feature map, by dilation; unset: the model's own (32 for most).
 
     A name that timm does not know, weights that cannot be had and a model without a spatial map are each a
     `ConfigError`; weights that do not fit are a `BundleError`.
     """
-    model = build_timm_model(name, weights=weights, image_size=image_size)
+    model = build_timm_model(name, weights=weights, image_size=image_size, output_stride=output_stride)
     return SpatialBackbone(model, image_size=image_size)
 
 

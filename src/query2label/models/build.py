@@ -36,9 +36,14 @@ def build_model(
     A setting that does not fit the backbone is a `ConfigError`.
     """
     weights = config.weights if load_weights else "none"
-    backbone = build_backbone(config.backbone, weights=weights, image_size=image_size)
+    backbone = build_backbone(
+        config.backbone, weights=weights, image_size=image_size, output_stride=config.output_stride
+    )
     backbone.freeze(config.freeze, norm=config.freeze_norm)
-    return Query2Label(backbone, build_head(config, backbone.num_channels, num_labels)).train()
+    head = build_head(config, backbone.num_channels, num_labels)
+    if config.feature_norm:
+        head.standardize_features(backbone.num_channels)
+    return Query2Label(backbone, head).train()
 
 
 def build_head(config: ModelConfig, num_channels: int, num_labels: int) -> Head:

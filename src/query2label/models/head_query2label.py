@@ -111,7 +111,7 @@ class LabelQueryHead(Head):
         self, features: Float[Tensor, "B C H W"]
     ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "L B M K H W"]]:
         """Logits, and the cross-attention of each decoder layer and head; each map sums to 1 over H and W."""
-        keys, values = self.encode(features)
+        keys, values = self.encode(self.feature_norm(features))
         queries = self.label_queries[None]
         targets = torch.zeros_like(queries)
         maps = []

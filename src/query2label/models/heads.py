@@ -25,6 +25,17 @@ class Head(nn.Module, ABC):
     output_bias: nn.Parameter
     """Bias (K,) of the logits."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature_norm: nn.Module = nn.Identity()
+
+    def standardize_features(self, num_channels: int) -> None:
+        """From now on, gives each of `num_channels` channels of the feature map mean 0 and variance 1.
+
+        A frozen backbone's channels differ in scale by orders of magnitude, and one rate cannot fit all.
+        """
+        self.feature_norm = nn.BatchNorm2d(num_channels, affine=False)
+
     @property
     def num_labels(self) -> int:
         """Number of labels K."""
@@ -54,7 +65,7 @@ class Head(nn.Module, ABC):
             label_indices: Indices of the labels to score, in the wanted order; None scores all.
             label_chunk: Score at most so many labels at once, to save memory; the logits stay the same.
         """
-        encoded = self.encode(features)
+        encoded = self.encode(self.feature_norm(features))
         if label_chunk is None:
             return self.score(encoded, label_indices)
         if label_indices is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,23 @@ _NETWORK_ERRORS = (OSError, *HfHubHTTPError.__bases__)
 _HUB_TIMEOUT_SECONDS = 10.0
 
 
-def build_timm_model(name: str, *, weights: str, image_size: tuple[int, int] | None) -> nn.Module:
+def build_timm_model(
+    name: str, *, weights: str, image_size: tuple[int, int] | None, output_stride: int | None = None
+) -> nn.Module:
     """A timm model without classifier; see `build_backbone` for the arguments and errors."""
     settings = _settings_of(name)
+    create = functools.partial(_create, name, settings, image_size, output_stride)
     if weights == "none":
-        return _create(name, settings, image_size)
+        return create()
     if weights == "pretrained":
         offline_path = offline_weights_path(settings.architecture)
         if offline_path is None:
-            return _create_pretrained(name, settings, image_size)
-        model = _create(name, settings, image_size)
+            return _create_pretrained(name, settings, create)
+        model = create()
         tensors = read_offline_weights(offline_path, timm_names=model.state_dict())
         source = f"The weights package of {name} ({offline_path})"
     else:
-        model = _create(name, settings, image_size)
+        model = create()
         tensors = read_weights_file(Path(weights))
         source = f"The weights file {weights}"
     load_strictly(model, without_classifier(tensors, model), source=source)
@@ -65,8 +70,16 @@ def _settings_of(name: str) -> Any:
         ) from None
 
 
-def _create(name: str, settings: Any, image_size: tuple[int, int] | None, **pretrained: Any) -> Any:
+def _create(
+    name: str,
+    settings: Any,
+    image_size: tuple[int, int] | None,
+    output_stride: int | None,
+    **pretrained: Any,
+) -> Any:
     """The model, able to take other image sizes than its own in whichever way its family offers."""
+    if output_stride is not None:
+        return _create_dilated(name, output_stride, **pretrained)
     options: list[dict[str, Any]] = []
     if settings.fixed_input_size:
         options += [{"dynamic_img_size": True}, {"strict_img_size": False}]
@@ -77,7 +90,22 @@ def _create(name: str, settings: Any, image_size: tuple[int, int] | None, **pret
     return timm.create_model(name, num_classes=0, **pretrained)
 
 
-def _create_pretrained(name: str, settings: Any, image_size: tuple[int, int] | None) -> Any:
+def _create_dilated(name: str, output_stride: int, **pretrained: Any) -> Any:
+    """The model with a finer feature map.
+
+    Raises:
+        ConfigError: If its family cannot dilate to this stride.
+    """
+    try:
+        return timm.create_model(name, num_classes=0, output_stride=output_stride, **pretrained)
+    except (TypeError, AssertionError, NotImplementedError):
+        raise ConfigError(
+            f"Backbone {name} cannot give a feature map of stride {output_stride}: leave model.output_stride "
+            "unset, or take a CNN that can dilate, such as a ResNet or an EfficientNet."
+        ) from None
+
+
+def _create_pretrained(name: str, settings: Any, create: Callable[..., Any]) -> Any:
     if not settings.has_weights:
         raise ConfigError(
             f"Backbone {name} has no pretrained weights: set model.weights to none or to a weights file."
@@ -93,7 +121,7 @@ def _create_pretrained(name: str, settings: Any, image_size: tuple[int, int] | N
             else:
                 # One quick question, since the download itself tries for most of a minute.
                 HfApi().model_info(settings.hf_hub_id, timeout=_HUB_TIMEOUT_SECONDS)
-        return _create(name, settings, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
+        return create(pretrained=True, pretrained_cfg_overlay=overlay)
     except _NETWORK_ERRORS as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ConfigError(
