@@ -11,10 +11,12 @@ import typer
 from typer.core import TyperGroup
 
 from query2label.cli.config import config_command
+from query2label.cli.data import data_app
 from query2label.cli.doctor import doctor_command
 from query2label.cli.explain import explain_command
 from query2label.cli.predict import predict_command
 from query2label.cli.terminal import printable
+from query2label.cli.train import train_command
 from query2label.errors import Q2LError
 
 
@@ -66,8 +68,10 @@ def _options(
     pass
 
 
+app.command("train")(train_command)
 app.command("predict")(predict_command)
 app.command("explain")(explain_command)
+app.add_typer(data_app, name="data")
 app.command("config")(config_command)
 app.command("doctor")(doctor_command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -64,14 +65,15 @@ def explanation_sheet(explanation: Explanation) -> Image.Image:
     panel = _panel_size(explanation.image)
     plain = explanation.image.resize(panel, Image.Resampling.LANCZOS)
     labels = list(explanation.maps)
-    columns = min(_MAX_COLUMNS, 1 + len(labels))
-    rows = -(-(1 + len(labels)) // columns)
+    num_panels = 1 + len(labels)
+    rows = math.ceil(num_panels / _MAX_COLUMNS)
+    columns = math.ceil(num_panels / rows)
     cell = (panel[0] + _MARGIN, panel[1] + _CAPTION_HEIGHT + _MARGIN)
     size = (columns * cell[0] + _MARGIN, _HEADER_HEIGHT + rows * cell[1] + _LEGEND_HEIGHT + _MARGIN // 2)
     sheet = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
     _draw_header(draw, explanation, size[0])
-    for number in range(1 + len(labels)):
+    for number in range(num_panels):
         left = _MARGIN + (number % columns) * cell[0]
         top = _HEADER_HEIGHT + _MARGIN // 2 + (number // columns) * cell[1]
         if number == 0:
@@ -147,7 +149,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """`text` on one line, cut with an ellipsis where it is wider than `width` pixels."""
     text = "".join(char if char.isprintable() else "?" for char in text)
     if font.getlength(text) <= width:

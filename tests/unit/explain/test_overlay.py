@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from query2label.explain.attention import Explanation
+from query2label.explain.overlay import explanation_sheet, heat_colours, overlay
+from query2label.inference.prediction import Prediction
+from query2label.preprocess import PreprocessSpec
+
+
+def make_explanation(labels: list[str], size: tuple[int, int] = (120, 80)) -> Explanation:
+    scores = {label: 0.9 - 0.1 * number for number, label in enumerate(labels)}
+    return Explanation(
+        image=Image.new("RGB", size, (40, 120, 200)),
+        prediction=Prediction(
+            tuple(labels[:1]), scores, dict.fromkeys(labels, 0.85), source="folder/photo.jpg"
+        ),
+        maps={label: np.eye(4, dtype=np.float32) / 4 for label in labels},
+        spec=PreprocessSpec(image_size=(32, 32)),
+    )
+
+
+def test_heat_colours__grow_brighter_all_the_way() -> None:
+    colours = heat_colours(np.linspace(0, 1, 101)[None])[0].astype(float)
+    brightness = colours @ (0.2126, 0.7152, 0.0722)
+    assert np.all(np.diff(brightness) > 0)
+    np.testing.assert_array_equal(colours[0], (0, 0, 4))
+    np.testing.assert_array_equal(colours[-1], (252, 255, 164))
+
+
+def test_overlay__is_dim_grey_without_attention_and_glows_with_it() -> None:
+    image = Image.new("RGB", (4, 2), (40, 120, 200))
+    heat = np.zeros((2, 4))
+    heat[0, 0] = 1
+    pixels = np.asarray(overlay(image, heat)).astype(int)
+    assert np.ptp(pixels[1, 1]) == 0
+    assert pixels[1, 1, 0] < 120
+    assert pixels[0, 0].sum() > 2 * pixels[1, 1].sum()
+
+
+@pytest.mark.parametrize(
+    ("num_labels", "columns", "rows"), [(1, 2, 1), (2, 3, 1), (3, 2, 2), (5, 3, 2), (8, 3, 3)]
+)
+def test_explanation_sheet__panels_fill_rows_evenly(num_labels: int, columns: int, rows: int) -> None:
+    sheet = explanation_sheet(make_explanation([f"label {number}" for number in range(num_labels)]))
+    panel_width, panel_height = 380, round(380 * 80 / 120)
+    assert sheet.width == columns * (panel_width + 24) + 24
+    assert rows * panel_height < sheet.height < rows * (panel_height + 120) + 120
+
+
+@pytest.mark.parametrize("size", [(4000, 40), (40, 4000), (1, 1), (3000, 2000)])
+def test_explanation_sheet__any_shape_of_image_fits(size: tuple[int, int]) -> None:
+    sheet = explanation_sheet(make_explanation(["a"], size))
+    assert sheet.width < 1300
+    assert sheet.height < 1000
+
+
+def test_explanation_sheet__long_and_hostile_names_are_cut_and_harmless() -> None:
+    names = ["x" * 500, "\x1b[31m\n\u202e猫", "<b>&amp;</b>"]
+    assert explanation_sheet(make_explanation(names)).mode == "RGB"
+
+
+def test_explanation_sheet__score_bar_and_threshold_are_drawn_where_they_belong() -> None:
+    pixels = np.asarray(explanation_sheet(make_explanation(["a", "b"]))).astype(int)
+    height = round(380 * 80 / 120)
+    row = 40 + 12 + height + 43
+    first = 24 + 404
+    red = np.all(pixels[row] == (201, 62, 60), axis=-1)
+    assert red[first + 10]
+    assert red[first + round(0.88 * 379)]
+    assert not red[first + round(0.92 * 379)]
+    assert np.all(pixels[row, first + round(0.85 * 379)] == (24, 26, 32))
+    second = first + 404
+    assert not np.all(pixels[row, second : second + 380] == (201, 62, 60), axis=-1).any()
