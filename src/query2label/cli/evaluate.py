@@ -1,0 +1,74 @@
+"""`q2l evaluate`: how good a model is on labelled images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from query2label.cli.data import DataFormat, DifficultObjects, DifficultOption
+
+_NUM_LABELS_SHOWN = 100
+
+
+def evaluate_command(
+    model: Annotated[
+        str, typer.Option(help="Bundle: a folder such as runs/birds/best, or owner/name on the hub.")
+    ],
+    data: Annotated[Path, typer.Option(help="Folder or file with labelled images.")],
+    split: Annotated[
+        str | None,
+        typer.Option(help="Only this split; unset: test, else val, else all images.", show_default=False),
+    ] = None,
+    format_data: Annotated[
+        DataFormat, typer.Option(help="Layout of the data; auto looks at the path.")
+    ] = DataFormat.AUTO,
+    difficult: DifficultOption = DifficultObjects.IGNORE,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels per image for the top-k rules.")] = 3,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write report.json and labels.csv into this folder.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Resamples for the confidence interval of mAP; 0: none.")
+    ] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that are computed at once.")] = 32,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Compare a model's scores with the labels of images: mAP, F1, per-label results, calibration.
+
+    Numbers are in percent on the terminal, and in [0, 1] in files and JSON.
+    """
+    from rich.console import Console
+
+    from query2label.cli.image_progress import image_progress
+    from query2label.evaluation.evaluate import evaluate
+    from query2label.evaluation.text import print_report
+    from query2label.inference.predictor import Predictor
+
+    predictor = Predictor.load(model, device=device)
+    with image_progress("Evaluating", shown=sys.stderr.isatty()) as progress:
+        report = evaluate(
+            predictor,
+            data,
+            split=split,
+            format=format_data.value,
+            difficult=difficult.value,
+            top_k=top_k,
+            num_resamples=resamples,
+            batch_size=batch_size,
+            num_workers=workers,
+            progress=progress,
+        )
+    if out is not None:
+        report.save(out)
+    if as_json:
+        typer.echo(report.to_json())
+        return
+    print_report(report, Console(), max_labels=_NUM_LABELS_SHOWN)
+    if out is not None:
+        typer.echo(f"Written: {out}")

@@ -1,0 +1,142 @@
+"""A report as tables for the terminal, the headline first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from query2label.evaluation.report import Report
+
+NUM_NAMED: Final = 20
+
+
+def report_tables(report: Report, *, max_labels: int | None = None) -> Group:
+    """The report for `rich`; numbers in percent.
+
+    Args:
+        report: What to show.
+        max_labels: Longest table of labels: the ones with the lowest AP are shown; None shows all.
+    """
+    return Group(*_parts(report, max_labels))
+
+
+def _parts(report: Report, max_labels: int | None) -> Iterator[RenderableType]:
+    yield _headline(report)
+    yield Text(f"{report.num_images} images: {_shown(report.protocol)}", style="dim")
+    yield _decisions(report)
+    if report.by_size:
+        yield _table(
+            "Size of the label's largest object",
+            ("size", "pairs", "labels", "mAP"),
+            [(row.size, row.num_positives, row.num_labels, _percent(row.map)) for row in report.by_size],
+        )
+    yield _table(
+        "Labels in the image",
+        ("labels", "images", "mAP", "OF1", "predicted"),
+        [
+            (row.num_labels, row.num_images, _percent(row.map), _percent(row.of1), _number(row.predicted))
+            for row in report.by_num_labels
+        ],
+    )
+    yield _labels(report, max_labels)
+    yield from _leftovers(report)
+
+
+def _headline(report: Report) -> Text:
+    interval = report.map_interval
+    spread = (
+        f" ({interval.level:.0%} interval {_percent(interval.low)} to {_percent(interval.high)})"
+        if interval
+        else ""
+    )
+    at = report.decisions["thresholds"]
+    text = Text(f"mAP {_percent(report.map)}", style="bold")
+    text.append(spread, style="not bold")
+    text.append(f"   CF1 {_percent(at.cf1)}   OF1 {_percent(at.of1)}")
+    text.append(
+        f"\nVOC {_percent(report.map_voc)}, 11-point {_percent(report.map_voc11)}, "
+        f"AUC {_percent(report.auc)}, calibration error {_percent(report.calibration_error)} "
+        f"(without temperature {report.temperature:.2f}: {_percent(report.uncalibrated_error)})",
+        style="not bold",
+    )
+    return text
+
+
+def _decisions(report: Report) -> Table:
+    names = ("CP", "CR", "CF1", "OP", "OR", "OF1", "macro_f1", "sample_f1")
+    rows = [
+        (rule, *(_percent(metrics.to_dict()[name]) for name in names))
+        for rule, metrics in report.decisions.items()
+    ]
+    return _table("Decisions", ("rule", *(name.replace("_f1", " F1") for name in names)), rows)
+
+
+def _labels(report: Report, max_labels: int | None) -> Table:
+    rows = list(report.per_label)
+    title = "Labels"
+    if max_labels is not None and len(rows) > max_labels:
+        rows = sorted(rows, key=lambda row: 2.0 if row.ap is None else row.ap)[:max_labels]
+        title = f"The {max_labels} of {len(report.per_label)} labels with the lowest AP"
+    return _table(
+        title,
+        ("label", "images", "AP", "AUC", "threshold", "best", "P", "R", "F1"),
+        [
+            (
+                row.label,
+                row.num_positives,
+                _percent(row.ap),
+                _percent(row.auc),
+                _number(row.threshold),
+                _number(row.best_threshold),
+                _percent(row.precision),
+                _percent(row.recall),
+                _percent(row.f1),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _leftovers(report: Report) -> Iterator[Text]:
+    if report.absent_labels:
+        yield Text(f"No image shows, and no mean counts: {_named(report.absent_labels)}", style="yellow")
+    if report.broken_images:
+        listed = [f"{path} ({reason})" for path, reason in report.broken_images.items()]
+        yield Text(f"Could not be read, and is left out: {_named(listed)}", style="yellow")
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=bool(number))
+    for row in rows:
+        table.add_row(*(Text(_shown(str(cell))) for cell in row))
+    return table
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+    return ", ".join(map(_shown, names[:NUM_NAMED])) + more
+
+
+def _shown(text: str) -> str:
+    """Control characters in names are shown, never obeyed by the terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def print_report(report: Report, console: Console, *, max_labels: int | None = None) -> None:
+    """Prints the report to a console."""
+    console.print(report_tables(report, max_labels=max_labels))
