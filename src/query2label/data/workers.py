@@ -34,6 +34,9 @@ Report: TypeAlias = Callable[[int], None]
 JOBS_AHEAD: Final = 2
 """Jobs that each process may be ahead of what was taken from it."""
 
+DYING_SECONDS: Final = 2
+"""A process whose pipe is closed has so long to end by itself, and tell why."""
+
 _NOTHING: Final = -1
 _FORK: Final = sys.platform == "linux"
 _PR_SET_PDEATHSIG: Final = 1
@@ -126,7 +129,7 @@ class _Lane(Generic[Job, Result]):
                 result = _receive(self.connection)
                 self._send(position + JOBS_AHEAD * self.positions.step)
                 break
-            except (EOFError, ConnectionError):
+            except (EOFError, OSError):  # the other end of the pipe is gone, maybe in the middle of a result
                 self._replace(position)
         if isinstance(result, Exception):
             raise result
@@ -165,13 +168,13 @@ class _Lane(Generic[Job, Result]):
         return None if item == _NOTHING else item
 
     def _replace(self, position: int) -> None:
-        self.process.join()
+        self.process.join(DYING_SECONDS)
+        self.stop()
         at, item, exit_code = int(self.progress[0]), self._item(), self.process.exitcode
         culprit = position if at == _NOTHING else at
         if culprit in self.retried:
             raise LostJobError(culprit, item, _how_it_ended(exit_code or 0))
         self.retried.add(culprit)
-        self.stop()
         self._start(position)
 
 
