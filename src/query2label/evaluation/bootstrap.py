@@ -91,7 +91,7 @@ def _curve(
 
 
 def _resampled_map(
-    curves: list[tuple[Int[Tensor, " n"], Int[Tensor, " p"]]], draws: Float[Tensor, "n R"]
+    curves: list[tuple[Int[Tensor, " n"], Int[Tensor, " _"]]], draws: Float[Tensor, "n R"]
 ) -> Float[np.ndarray, " r"]:
     """The mAP of each resample, over the labels that have a positive in it."""
     total = torch.zeros(draws.shape[1], dtype=torch.float64)

@@ -26,10 +26,8 @@ def fit_temperature(logits: Float[np.ndarray, "n K"], targets: Int[np.ndarray, "
         targets: 1, 0, or below 0 where unknown.
 
     Returns:
-        The temperature; 1 where the data say nothing about it (nothing known, or all logits 0).
-
-    Raises:
-        DataError: If a known logit is not finite.
+        The temperature; 1 where the data say nothing about it (nothing known, or all logits 0). A known logit
+        that is not finite is a `DataError`.
 
     Source:
         Guo et al. (2017), arXiv:1706.04599, for softmax; here one temperature for all labels' sigmoids.
@@ -38,8 +36,6 @@ def fit_temperature(logits: Float[np.ndarray, "n K"], targets: Int[np.ndarray, "
     low, high, scale = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE, 1.0
     for _ in range(_STEPS):
         slope, curvature = _derivatives(logits, targets, scale)
-        if not np.isfinite(slope):
-            raise DataError("The temperature cannot be fitted: the model gives logits that are not finite.")
         if slope == 0:
             break
         low, high = (low, scale) if slope > 0 else (scale, high)
@@ -59,6 +55,8 @@ def _derivatives(
     for rows in row_blocks(*logits.shape):
         known = targets[rows] >= 0
         z = logits[rows][known].astype(np.float64)
+        if not np.isfinite(z).all():
+            raise DataError("The temperature cannot be fitted: the model gives logits that are not finite.")
         p = np.exp(-np.logaddexp(0.0, -scale * z))
         slope += float(((p - (targets[rows][known] == 1)) * z).sum())
         curvature += float((p * (1 - p) * z * z).sum())
