@@ -32,7 +32,7 @@ __all__ = [
 
 ResizeMode = Literal["squash", "letterbox", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
-Side = Annotated[int, Field(ge=1, le=16_384)]
+Side = Annotated[int, Field(ge=1, le=4096)]
 Spread = Annotated[float, Field(gt=0)]
 
 

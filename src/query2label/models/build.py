@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from query2label.bundle import read_bundle, read_weights
 from query2label.config import ModelConfig, RunConfig
 from query2label.models.backbone import SpatialBackbone, build_backbone
@@ -13,7 +15,7 @@ from query2label.models.head_ml_decoder import MLDecoderHead
 from query2label.models.head_query2label import LabelQueryHead
 from query2label.models.heads import Head
 from query2label.models.query2label import Query2Label
-from query2label.models.weights import load_strictly
+from query2label.models.weights import check_fit, load_strictly
 from query2label.preprocess import PreprocessSpec
 
 
@@ -36,14 +38,8 @@ def build_model(
     A setting that does not fit the backbone is a `ConfigError`.
     """
     weights = config.weights if load_weights else "none"
-    backbone = build_backbone(
-        config.backbone, weights=weights, image_size=image_size, output_stride=config.output_stride
-    )
-    backbone.freeze(config.freeze, norm=config.freeze_norm)
-    head = build_head(config, backbone.num_channels, num_labels)
-    if config.feature_norm:
-        head.standardize_features(backbone.num_channels)
-    return Query2Label(backbone, head).train()
+    backbone = _configured_backbone(config, weights=weights, image_size=image_size)
+    return Query2Label(backbone, _configured_head(config, backbone, num_labels)).train()
 
 
 def build_head(config: ModelConfig, num_channels: int, num_labels: int) -> Head:
@@ -109,12 +105,33 @@ def preprocess_spec(config: RunConfig, backbone: SpatialBackbone) -> PreprocessS
 def load_model(path: Path) -> Query2Label:
     """The model of a bundle folder, in evaluation mode, with its `bundle`.
 
-    A bundle that cannot be read, and weights that do not fit the model, are each a `BundleError`.
+    A bundle that cannot be read, and weights that do not fit the model, are each a `BundleError`; a head that
+    claims to be larger than its weights is refused before it takes any memory.
     """
-    bundle = read_bundle(path)
-    model = build_model(
-        bundle.model, len(bundle.labels), load_weights=False, image_size=bundle.preprocess.image_size
-    )
-    load_strictly(model, read_weights(path), source=f"The weights of {path}")
+    bundle, weights, source = read_bundle(path), read_weights(path), f"The weights of {path}"
+    config, num_labels = bundle.model, len(bundle.labels)
+    backbone = _configured_backbone(config, weights="none", image_size=bundle.preprocess.image_size)
+    with torch.device("meta"):
+        claimed = _configured_head(config, backbone, num_labels)
+    check_fit(claimed, {k[5:]: v for k, v in weights.items() if k.startswith("head.")}, source=source)
+    model = Query2Label(backbone, _configured_head(config, backbone, num_labels))
+    load_strictly(model, weights, source=source)
     model.bundle = bundle
     return model.eval()
+
+
+def _configured_backbone(
+    config: ModelConfig, *, weights: str, image_size: tuple[int, int] | None
+) -> SpatialBackbone:
+    backbone = build_backbone(
+        config.backbone, weights=weights, image_size=image_size, output_stride=config.output_stride
+    )
+    backbone.freeze(config.freeze, norm=config.freeze_norm)
+    return backbone
+
+
+def _configured_head(config: ModelConfig, backbone: SpatialBackbone, num_labels: int) -> Head:
+    head = build_head(config, backbone.num_channels, num_labels)
+    if config.feature_norm:
+        head.standardize_features(backbone.num_channels)
+    return head

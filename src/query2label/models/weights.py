@@ -41,10 +41,22 @@ def read_weights_file(path: Path) -> dict[str, Tensor]:
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
-    """Copies `weights` into `module`, whose every parameter and buffer must have one of its shape.
+    """Copies `weights` into `module`; weights that do not fit are a `BundleError`, as in `check_fit`.
 
     Args:
         module: What is filled.
+        weights: Tensors by the module's names.
+        source: Where they came from, as the start of an error message.
+    """
+    check_fit(module, weights, source=source)
+    module.load_state_dict(weights)
+
+
+def check_fit(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Refuses weights unless every parameter and buffer of `module` has one of its shape, and none is left.
+
+    Args:
+        module: What they are for.
         weights: Tensors by the module's names.
         source: Where they came from, as the start of an error message.
 
@@ -63,7 +75,6 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], *, source: s
     ]
     if misfits:
         raise BundleError(f"{source} does not fit the model; {'; '.join(misfits)}.")
-    module.load_state_dict(weights)
 
 
 def _load_pickle_safely(path: Path) -> object:
