@@ -17,11 +17,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from query2label.errors import ConfigError
-from query2label.preprocess import Interpolation, ResizeMode
+from query2label.preprocess import Interpolation, ResizeMode, Side, Spread
+
+LONGEST_VALUE = 100  # characters of a wrong value that an error message shows
 
 
 def _as_pair(size: object) -> object:
-    return (size, size) if isinstance(size, int) else size
+    return (size, size) if isinstance(size, int) and not isinstance(size, bool) else size
 
 
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
@@ -60,9 +62,9 @@ class ModelConfig(Section):
     """Width of the feed-forward layers; unset: 4 x the hidden width."""
     num_heads: PositiveInt = 4
     """Attention heads M; must divide the hidden width."""
-    num_encoder_layers: Annotated[int, Field(ge=0)] = 1
+    num_encoder_layers: Annotated[int, Field(ge=0, le=100)] = 1
     """Transformer encoder layers over the feature map (query2label)."""
-    num_decoder_layers: PositiveInt = 2
+    num_decoder_layers: Annotated[int, Field(ge=1, le=100)] = 2
     """Decoder layers in which the label queries look at the feature map (query2label)."""
     dropout: UnitInterval = 0.1
     """Dropout in attention, feed-forward and residual branches of the head."""
@@ -112,7 +114,7 @@ class DataConfig(Section):
     """Share of the images held out by a stratified split where the data have no splits of their own."""
     difficult: Literal["ignore", "positive", "negative"] = "ignore"
     """What an object marked difficult (PASCAL VOC) says about its label; `ignore` makes it unknown."""
-    image_size: Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_as_pair)] = (224, 224)
+    image_size: Annotated[tuple[Side, Side], BeforeValidator(_as_pair)] = (224, 224)
     """(height, width) in pixels that the model sees; one number means a square."""
     resize: ResizeMode = "squash"
     """How an image gets that size: `squash` (as published), `letterbox` or `crop` (centre)."""
@@ -120,7 +122,7 @@ class DataConfig(Section):
     """`bilinear` or `bicubic`, always antialiased; unset: as the backbone was pretrained."""
     mean: tuple[float, float, float] | None = None
     """RGB mean in [0, 1] that is subtracted; unset: as the backbone was pretrained."""
-    std: tuple[float, float, float] | None = None
+    std: tuple[Spread, Spread, Spread] | None = None
     """RGB standard deviation in [0, 1]; unset: as the backbone was pretrained."""
     augment: AugmentConfig = AugmentConfig()
     """Augmentation of training images."""
@@ -179,7 +181,7 @@ class TrainConfig(Section):
     """Images per optimizer step, over all processes and accumulated micro-batches."""
     accumulate: PositiveInt = 1
     """Micro-batches that a step is cut into to save memory."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of everything random: the same seed gives the same weights."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast precision; fp16 needs a GPU."""
@@ -192,7 +194,7 @@ class TrainConfig(Section):
     cache_features: bool = False
     """Compute the frozen backbone's feature maps once, keep them on disk, and train only the head."""
     cache_views: PositiveInt = 2
-    """Augmented views per training image in the feature cache."""
+    """Views of each training image in the feature cache: the plain image and augmented ones."""
     cache_dir: Path | None = None
     """Folder of the feature cache; unset: query2label in the user's cache folder."""
     cache_max_gb: Annotated[float, Field(gt=0)] = 20.0
@@ -205,7 +207,9 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _accumulation_fits(self) -> TrainConfig:
         if self.accumulate > self.batch_size:
-            raise ValueError(f"accumulate ({self.accumulate}) is larger than batch_size ({self.batch_size})")
+            raise ValueError(
+                f"train.accumulate ({self.accumulate}) is larger than train.batch_size ({self.batch_size})"
+            )
         return self
 
 
@@ -303,7 +307,7 @@ def _read_recipe(recipe: str | Path) -> tuple[dict[str, Any], str]:
         return tomllib.loads(path.read_text(encoding="utf-8")), f"recipe {recipe}"
     except OSError as error:
         raise ConfigError(f"Cannot read recipe {recipe}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"Recipe {recipe} is not TOML: {error}.") from None
 
 
@@ -312,15 +316,20 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     keys = name.strip().split(".")
     if not equals or not all(keys):
         raise ConfigError(f"--set {override!r} is not of the form section.key=value.")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        value = text.strip()
+    value = _toml_or_word(text.strip())
     for key in keys[:-1]:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
             raise ConfigError(f"--set {override!r}: {key} is a setting, not a section.")
     values[keys[-1]] = None if value == "unset" else value
+
+
+def _toml_or_word(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
 
 
 def _explain(error: ValidationError, where: str) -> str:
@@ -331,10 +340,15 @@ def _explain(error: ValidationError, where: str) -> str:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "`q2l config` lists all settings."
         return f"Unknown setting {name} in {where}: {hint}"
+    if first["type"] == "model_type":
+        return f"{name} in {where} is a section, not a setting: `q2l config` lists the settings in it."
     reason = first["msg"].removeprefix("Value error, ")
-    if not name:
+    if first["type"] == "value_error":  # of a whole section
         return f"Wrong settings in {where}: {reason}."
-    return f"Wrong value {first['input']!r} for {name} in {where}: {reason}."
+    value = repr(first["input"])
+    if len(value) > LONGEST_VALUE:
+        value = f"{value[:LONGEST_VALUE]}..."
+    return f"Wrong value {value} for {name} in {where}: {reason}."
 
 
 def _settings_of(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,7 @@ def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        package = module.partition(".")[0]
+        package = (error.name or module).partition(".")[0]
         raise MissingExtraError(
             f"{purpose} needs the package {package}: pip install 'query2label[{extra}]'."
         ) from error

@@ -346,7 +346,15 @@ def test_key__of_augmented_views_changes_with_augmentation(
         changed("optim", lr=1.0),
         changed("train", epochs=3, batch_size=8, cache_max_gb=1.0, precision="bf16"),
         changed("data", num_workers=2),
-        changed("model", head="csra", freeze_norm=True, weights="pretrained", hidden_dim=8, num_heads=2),
+        changed(
+            "model",
+            head="csra",
+            feature_norm=True,
+            freeze_norm=True,
+            weights="pretrained",
+            hidden_dim=8,
+            num_heads=2,
+        ),
         augmented(mixup_alpha=0.5, cutmix_alpha=0.5),
     ],
 )
