@@ -91,7 +91,8 @@ def check_command(
             on_image=on_image,
         )
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         task = progress.add_task("Reading images", total=None)
         report = check(lambda done, total: progress.update(task, completed=done, total=total))
     if as_json:

@@ -26,7 +26,7 @@ def annotation_files(path: Path) -> list[AnnotationFile]:
     """The COCO files meant by `path`, with their splits; empty where there are none.
 
     In a folder those are `instances_*.json`, or files named like a split (`train.json`), in `annotations` or
-    right in it, or `_annotations.coco.json` in a subfolder per split. Captions, key points and other JSON files
+    right in it, or `_annotations.coco.json` in a subfolder per split. Captions and other JSON files
     are not.
     """
     if path.is_file():

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from query2label.data.annotation_files import STANDARD_SPLITS, check_label_name, split_name
-from query2label.data.image_root import ImageRoot, is_image_name, walk_files
+from query2label.data.image_root import ImageRoot, is_image_name
 from query2label.data.samples import Dataset, Problem, Sample
 from query2label.data.sidecar import label_file
 from query2label.errors import DataError
@@ -64,8 +64,13 @@ def read(path: Path, *, labels: LabelSet | None = None) -> Dataset:
 
 
 def looks_like(path: Path) -> bool:
-    """Whether there are subfolders with images in them."""
-    return any(any(map(is_image_name, names)) for folder, names in walk_files(path) if folder != path)
+    """Whether at least two folders of labels have images right in them."""
+    labels = {
+        label
+        for _, label, folder in _label_folders(path)
+        if any(is_image_name(part.name) for part in folder.iterdir())
+    }
+    return len(labels) > 1
 
 
 def _label_folders(path: Path) -> Iterator[_LabelFolder]:

@@ -123,10 +123,11 @@ def _label_cells(columns: Columns, fixed: LabelSet | None) -> LabelCells:
     column = columns.find(LABEL_COLUMNS)
     others = {columns.find(names) for names in (IMAGE_COLUMNS, SPLIT_COLUMNS)}
     candidates = [name for name in columns.cells if name not in others]
-    targets = [name for name in candidates if looks_like_targets(name, columns.cells[name])]
+    unknown_column = columns.find(UNKNOWN_COLUMNS)
+    targets = {name for name in candidates if looks_like_targets(name, columns.cells[name])}
     # A column `tag` with 1 and 0 in it, beside others of the kind, is that of a label called so.
-    if column is not None and not (column in targets and len(targets) > 1):
-        return one_label_column(columns, column, columns.find(UNKNOWN_COLUMNS))
+    if column is not None and not (column in targets and targets - {column, unknown_column}):
+        return one_label_column(columns, column, unknown_column)
     cells = one_column_per_label(columns, candidates, fixed)
     if cells is None:
         raise ProblemError(

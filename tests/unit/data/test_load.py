@@ -1,0 +1,135 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from query2label import load_dataset
+from query2label.data.load import detect_format
+from query2label.errors import DataError
+from query2label.labels import LabelSet
+
+MakeText = Callable[[str, str], Path]
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "expected"),
+    [
+        (["labels.csv", "photos/a.jpg"], "", "table"),
+        (["labels.parquet"], "labels.parquet", "table"),
+        (["annotations/instances_val2017.json"], "", "coco"),
+        (["any.json"], "any.json", "coco"),
+        (["VOC2012/ImageSets/Main/train.txt"], "", "voc"),
+        (["a.jpg", "a.txt"], "", "sidecar"),
+        (["train/a.jpg", "train/a.txt", "info.json"], "", "sidecar"),
+        (["dog/a.jpg", "cat/b.jpg", "README.txt"], "", "folders"),
+        (["train/dog/a.jpg", "val/cat/b.jpg"], "", "folders"),
+    ],
+)
+def test_detect_format__looks_at_names(
+    make_text: MakeText, tmp_path: Path, files: list[str], name: str, expected: str
+) -> None:
+    for file in files:
+        make_text(file, "")
+    assert detect_format(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize("files", [[], ["a.jpg"], ["notes.md"], ["set/a.jpg", "set/labels.csv"]])
+def test_detect_format__says_what_was_looked_for(
+    make_text: MakeText, tmp_path: Path, files: list[str]
+) -> None:
+    for file in files:
+        make_text(file, "")
+    with pytest.raises(
+        DataError, match=r"has no known layout: looked for a table \(\*.csv.*COCO.*VOC.*\.txt.*label"
+    ):
+        detect_format(tmp_path)
+
+
+def test_detect_format__refuses_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("query2label.data.load.voc.find_folder", refuse)
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        detect_format(tmp_path)
+
+
+@pytest.fixture
+def data(make_text: MakeText, tmp_path: Path) -> Path:
+    make_text("labels.csv", "image,labels,split\na.jpg,dog,train\nb.jpg,cat,valid\nc.jpg,cat,test\n")
+    for name in "abc":
+        make_text(f"{name}.jpg", "")
+    return tmp_path
+
+
+def test_load_dataset__selects_a_split(data: Path) -> None:
+    assert len(load_dataset(data)) == 3
+    assert len(load_dataset(data, split="val")) == 1
+    assert len(load_dataset(str(data), split="validation")) == 1
+    assert len(load_dataset(data, split="trainval")) == 2
+    assert load_dataset(data, split="val").labels.names == ("cat", "dog")
+
+
+def test_load_dataset__unknown_split(data: Path, make_text: MakeText) -> None:
+    with pytest.raises(DataError, match=r"has no split 'other': it has train, val, test\."):
+        load_dataset(data, split="other")
+    make_text("labels.csv", "image,labels\na.jpg,dog\n")
+    with pytest.raises(
+        DataError, match="has no splits, so there is no 'train': make some with `q2l data split`"
+    ):
+        load_dataset(data, split="train")
+
+
+def test_load_dataset__missing_paths(data: Path) -> None:
+    with pytest.raises(DataError, match="absent does not exist: name the folder or file"):
+        load_dataset(data / "absent")
+    with pytest.raises(DataError, match=r"The folder of images .*absent does not exist"):
+        load_dataset(data, image_root=data / "absent")
+
+
+def test_load_dataset__shows_three_problems_and_keeps_all(data: Path) -> None:
+    for name in "abc":
+        (data / f"{name}.jpg").unlink()
+    (data / "d.jpg").touch()
+    with (data / "labels.csv").open("a") as file:
+        file.write("d.jpg,dog,train\ne.jpg,dog,train\n")
+    with pytest.raises(
+        DataError,
+        match=r"has 4 problems: .*labels.csv:2: image 'a.jpg' is missing in .*labels.csv:3: .*labels.csv:4: "
+        r"[^;]*; and 1 more. `q2l data check .*` shows all",
+    ):
+        load_dataset(data)
+    dataset = load_dataset(data, on_problem="keep")
+    assert (len(dataset), len(dataset.problems)) == (1, 4)
+    assert len(load_dataset(data, check_files=False)) == 5
+
+
+def test_load_dataset__one_problem(data: Path) -> None:
+    (data / "a.jpg").unlink()
+    with pytest.raises(
+        DataError, match=r"labels.csv:2: image 'a.jpg' is missing in .*\. See `q2l data check"
+    ):
+        load_dataset(data)
+
+
+def test_load_dataset__the_format_may_be_named(data: Path) -> None:
+    with pytest.raises(DataError, match="has no COCO files"):
+        load_dataset(data, format="coco")
+    with pytest.raises(DataError, match="is a file, but the format voc is a folder of files"):
+        load_dataset(data / "labels.csv", format="voc")
+    with pytest.raises(DataError, match="has its labels beside the images: leave image_root out"):
+        load_dataset(data, format="folders", image_root=data)
+
+
+def test_load_dataset__nothing_in_it(data: Path, make_text: MakeText) -> None:
+    make_text("labels.csv", "image,labels\n")
+    with pytest.raises(DataError, match="has no label in any row"):
+        load_dataset(data)
+    with pytest.raises(DataError, match=r"has no labelled image in it \(read as table\)"):
+        load_dataset(data, labels=LabelSet(["dog"]))
+
+
+def test_load_dataset__the_garments(ccp: Path) -> None:
+    dataset = load_dataset(ccp)
+    assert (dataset.format, len(dataset.select("train")), len(dataset.select("test"))) == ("table", 1479, 619)
+    assert all(sample.path.parent == ccp / "photos" for sample in dataset.samples)

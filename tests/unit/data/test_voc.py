@@ -1,0 +1,224 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from query2label.data import voc
+from query2label.data.samples import Box, Dataset
+from query2label.errors import DataError
+from query2label.labels import LabelSet
+
+MakeText = Callable[[str, str], Path]
+
+
+def an_object(name: str, *, difficult: int = 0, box: tuple[object, ...] = (2, 3, 11, 7)) -> str:
+    corners = "".join(
+        f"<{key}>{value}</{key}>" for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    )
+    return f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox></object>"
+
+
+@pytest.fixture
+def make_voc(make_text: MakeText, tmp_path: Path) -> Callable[..., Path]:
+    """A VOC folder: cat and dog in the lists, an ant in the XML too; arguments replace or add files."""
+
+    def make(**files: str | None) -> Path:
+        content: dict[str, str | None] = {
+            "Main/train": "a\r\nb\r\n",
+            "Main/val": "c\n",
+            "Main/trainval": "a\nb\nc\n",
+            "Main/dog_train": "a  1\r\nb -1\r\n",
+            "Main/dog_val": "c  0\n",
+            "Main/cat_train": "a -1\nb  1\n",
+            "Main/cat_val": "c -1\n",
+            "Main/cat_trainval": "a -1\nb  1\nc -1\n",
+            "a": an_object("dog"),
+            "b": an_object("cat") + an_object("ant"),
+            "c": an_object("dog", difficult=1),
+        }
+        content.update({name.replace("Main_", "Main/"): text for name, text in files.items()})
+        for name, text in content.items():
+            if text is None:
+                continue
+            if name.startswith("Main/"):
+                make_text(f"VOC/ImageSets/{name}.txt", text)
+            else:
+                make_text(f"VOC/Annotations/{name}.xml", f"<annotation>{text}</annotation>")
+        return tmp_path / "VOC"
+
+    return make
+
+
+MakeVoc = Callable[..., Path]
+
+
+def read(path: Path, labels: LabelSet | None = None) -> Dataset:
+    return voc.read(path, labels=labels, check_files=False)
+
+
+@pytest.mark.parametrize(("difficult", "target"), [("ignore", -1), ("positive", 1), ("negative", 0)])
+def test_read__lists_with_difficult_objects(
+    make_voc: MakeVoc, difficult: Literal["ignore", "positive", "negative"], target: int
+) -> None:
+    folder = make_voc()
+    dataset = voc.read(folder, difficult=difficult, check_files=False)
+    assert dataset.problems == []
+    assert dataset.labels.names == ("cat", "dog")
+    assert dataset.targets().tolist() == [[0, 1], [1, 0], [0, target]]
+    assert [sample.split for sample in dataset.samples] == ["train", "train", "val"]
+    assert dataset.samples[0].path == folder / "JPEGImages" / "a.jpg"
+
+
+def test_read__boxes_count_from_zero_and_other_labels_are_noted(make_voc: MakeVoc) -> None:
+    dataset = read(make_voc())
+    assert [sample.boxes for sample in dataset.samples[:2]] == [
+        (Box(1, 1.0, 2.0, 10.0, 5.0, 50.0),),
+        (Box(0, 1.0, 2.0, 10.0, 5.0, 50.0),),
+    ]
+    assert dataset.notes == ["Objects whose labels are not in the label set, left out: ant 1."]
+
+
+def test_read__xml_alone_gives_labels(make_voc: MakeVoc) -> None:
+    without = dict.fromkeys(
+        ["Main_dog_train", "Main_dog_val", "Main_cat_train", "Main_cat_val", "Main_cat_trainval"]
+    )
+    folder = make_voc(**without, b=an_object("cat") + an_object("ant") + an_object("cat", difficult=1))
+    dataset = read(folder)
+    assert dataset.labels.names == ("ant", "cat", "dog")
+    assert dataset.targets().tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, -1]]
+    (folder / "Annotations" / "a.xml").unlink()
+    dataset = read(folder)
+    assert "train.txt:1: image 'a' has neither lists nor" in str(dataset.problems[0])
+    assert len(dataset) == 2
+
+
+def test_read__no_lists_at_all(make_text: MakeText, tmp_path: Path) -> None:
+    make_text("JPEGImages/a.jpg", "")
+    make_text("Annotations/a.xml", f"<annotation>{an_object('dog')}</annotation>")
+    dataset = voc.read(tmp_path)
+    assert [sample.split for sample in dataset.samples] == [None]
+    assert dataset.targets().tolist() == [[1]]
+
+
+def test_read__images_of_trainval_alone(make_voc: MakeVoc) -> None:
+    folder = make_voc(
+        Main_trainval="a\nb\nc\nd\n",
+        Main_cat_trainval="a -1\nb  1\nc -1\nd 1\n",
+        Main_dog_trainval="a 1\nb -1\nc 0\nd -1\n",
+    )
+    dataset = read(folder)
+    assert dataset.problems == []
+    assert [sample.split for sample in dataset.samples] == ["train", "train", "val", "trainval"]
+    assert dataset.samples[3].positive == (0,)
+    assert len(dataset.select("trainval")) == 4
+    assert len(dataset.select("train")) == 2
+
+
+def test_read__a_split_without_label_lists_is_noted(make_voc: MakeVoc) -> None:
+    dataset = read(make_voc(Main_test="x\ny\n"))
+    assert dataset.problems == []
+    assert dataset.splits() == ("train", "val")
+    assert "Images of split test that no label list speaks of, left out: 2." in dataset.notes
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"Main_val": "c\na\n"}, r"val.txt:2: image 'a' stands already in train.txt:1"),
+        ({"Main_train": "a\nb\na\n"}, r"train.txt:3: image 'a' stands already in train.txt:1"),
+        (
+            {"Main_dog_train": "a  1\n"},
+            r"dog_train.txt: label 'dog' has no line for 1 images; the first is 'b'",
+        ),
+        (
+            {"Main_dog_train": "a  1\nb -1\nz yes\n"},
+            r"dog_train.txt:3: expected an image and 1, 0 or -1, found 'z yes'",
+        ),
+        (
+            {"Main_dog_train": "a  1\nb -1\na -1\n"},
+            r"dog_train.txt:3: image 'a' has -1 here, but 1 elsewhere",
+        ),
+        (
+            {
+                "Main_val": "c\n../../x\n",
+                "Main_dog_val": "c 0\n../../x 1\n",
+                "Main_cat_val": "c -1\n../../x 1\n",
+            },
+            r"val.txt:2: image '../../x.jpg' leads out of",
+        ),
+        ({"a": "<broken"}, r"a.xml:1: is not valid XML"),
+        (
+            {"a": an_object("dog", box=(5, 1, 2, 9))},
+            r"a.xml: object 1: the box of 'dog' ends before it begins",
+        ),
+        ({"a": an_object("dog", box=("inf", 1, 2, 9))}, r"a.xml: object 1: xmin is 'inf': expected a number"),
+        ({"a": an_object("dog", box=(1, "x", 2, 9))}, r"a.xml: object 1: ymin is 'x': expected a number"),
+        ({"a": an_object("")}, r"a.xml: object 1: label name '' is empty"),
+        ({"Main_d\x07_train": "a 1\nb 1\n"}, r"_train.txt: label name .*control characters"),
+    ],
+)
+def test_read__collects_what_is_wrong(make_voc: MakeVoc, files: dict[str, str], message: str) -> None:
+    dataset = read(make_voc(**files))
+    assert len(dataset.problems) == 1
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(str(dataset.problems[0]))
+
+
+def test_read__given_labels(make_voc: MakeVoc) -> None:
+    folder = make_voc()
+    dataset = read(folder, LabelSet(["dog", "bee", "cat"]))
+    assert dataset.targets().tolist() == [[1, -1, 0], [0, -1, 1], [-1, -1, 0]]
+    dataset = read(folder, LabelSet(["dogs", "cat"]))
+    assert "dog_train.txt: Unknown label 'dog'" in str(dataset.problems[0])
+
+
+def test_read__missing_and_other_image_files(make_voc: MakeVoc, make_text: MakeText) -> None:
+    folder = make_voc()
+    make_text("VOC/JPEGImages/a.png", "")
+    make_text("VOC/JPEGImages/a.jpg", "")
+    make_text("VOC/JPEGImages/b.PNG", "")
+    dataset = voc.read(folder)
+    assert [sample.path.name for sample in dataset.samples] == ["a.jpg", "b.PNG"]
+    assert "val.txt:1: image 'c.jpg' is missing in" in str(dataset.problems[0])
+    dataset = voc.read(folder, image_root=make_text("pics/c.jpg", "").parent)
+    assert [sample.path.name for sample in dataset.samples] == ["c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("ImageSets/Main/x.txt", "names no image"), ("ImageSets/Main/train.txt", "names no label")],
+)
+def test_read__refuses_folders_without_use(
+    make_text: MakeText, tmp_path: Path, name: str, message: str
+) -> None:
+    make_text(name, "a\n")
+    with pytest.raises(DataError, match=message):
+        read(tmp_path)
+
+
+def test_find_folder__looks_below(make_text: MakeText, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no VOC data"):
+        read(tmp_path)
+    make_text("VOCdevkit/VOC2007/ImageSets/Main/train.txt", "")
+    assert voc.find_folder(tmp_path) == tmp_path / "VOCdevkit" / "VOC2007"
+    assert voc.find_folder(tmp_path / "VOCdevkit") == tmp_path / "VOCdevkit" / "VOC2007"
+    make_text("VOCdevkit/VOC2012/ImageSets/Main/train.txt", "")
+    with pytest.raises(DataError, match=r"has several VOC folders in it \(VOC2007, VOC2012\)"):
+        voc.find_folder(tmp_path)
+
+
+def test_read__the_official_lists_of_2007(shared_dir: Path) -> None:
+    dataset = read(shared_dir / "data" / "lists" / "voc2007")
+    assert dataset.problems == []
+    assert len(dataset.labels) == 20
+    trainval, test = dataset.select("trainval"), dataset.select("test")
+    assert (len(trainval), len(test)) == (5011, 4952)
+    assert [int((part.targets() == -1).sum()) for part in (trainval, test)] == [607, 619]
+
+
+def test_read__the_sample_of_2012(voc_sample: Path) -> None:
+    dataset = voc.read(voc_sample.parent)
+    assert dataset.problems == []
+    assert (len(dataset.select("train")), len(dataset.select("val")), len(dataset.labels)) == (651, 277, 15)
+    assert all({box.label for box in sample.boxes} == set(sample.positive) for sample in dataset.samples)
