@@ -13,6 +13,7 @@ from query2label.config import load_config, recipe_names
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = sorted((REPOSITORY / "src").rglob("*.py"))
+_ERROR_ALONE = "from pickle import UnpicklingError"  # what torch.load raises
 
 
 def _run(code: str) -> str:
@@ -57,7 +58,7 @@ def test_source__opens_nothing_unsafely(path: Path) -> None:
     """No pickle, no unsafe torch.load, no eval: a model or a recipe can never run code."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
+        if isinstance(node, ast.Import | ast.ImportFrom) and ast.unparse(node) != _ERROR_ALONE:
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             assert not {"pickle", "dill", "joblib", "shelve", "marshal"} & {
                 n.partition(".")[0] for n in names

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError  # the error alone: nothing is ever unpickled here
 
 import torch
 from safetensors import SafetensorError
@@ -79,8 +80,9 @@ def check_fit(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) 
 
 def _load_pickle_safely(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        with warnings.catch_warnings(action="ignore"):  # what is odd about the file, the error says
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
         raise BundleError(
             f"The weights file {path} holds Python objects or is damaged: such a file could run code and is "
             "not opened; save it again with tensors only, best as safetensors."
