@@ -13,9 +13,11 @@ from typer.core import TyperGroup
 from query2label.cli.config import config_command
 from query2label.cli.data import data_app
 from query2label.cli.doctor import doctor_command
+from query2label.cli.evaluate import evaluate_command
 from query2label.cli.explain import explain_command
 from query2label.cli.predict import predict_command
 from query2label.cli.terminal import printable
+from query2label.cli.thresholds import thresholds_command
 from query2label.cli.train import train_command
 from query2label.errors import Q2LError
 
@@ -69,8 +71,10 @@ def _options(
 
 
 app.command("train")(train_command)
+app.command("evaluate")(evaluate_command)
 app.command("predict")(predict_command)
 app.command("explain")(explain_command)
+app.command("thresholds")(thresholds_command)
 app.add_typer(data_app, name="data")
 app.command("config")(config_command)
 app.command("doctor")(doctor_command)
