@@ -22,7 +22,8 @@ from query2label.data.samples import Dataset
 from query2label.errors import DataError, TrainingError
 from query2label.models.query2label import Query2Label
 from query2label.preprocess import PreprocessSpec
-from query2label.training.feature_store import KEY_LENGTH, ArraySpec, EntryWriter
+from query2label.training.feature_entry import ArraySpec, EntryWriter
+from query2label.training.feature_store import KEY_LENGTH
 
 Role = Literal["train", "val"]
 

@@ -23,7 +23,8 @@ from query2label.data.samples import Dataset
 from query2label.errors import ConfigError
 from query2label.models.query2label import Query2Label
 from query2label.preprocess import PreprocessSpec
-from query2label.training.feature_store import ArraySpec, Entry, EntryWriter, FeatureStore, gigabytes
+from query2label.training.feature_entry import ArraySpec, Entry, EntryWriter
+from query2label.training.feature_store import FeatureStore, gigabytes
 from query2label.training.feature_task import FeatureTask, Role
 
 Progress = Callable[[int, int], None]
@@ -41,8 +42,7 @@ class FeatureCache:
     """
 
     def __init__(self, entries: Sequence[Entry], broken: Mapping[int, str]) -> None:
-        self._entries = entries  # keeps their locks
-        self._views = [torch.from_numpy(entry.array) for entry in entries]
+        self._entries = entries
         self.broken = dict(broken)
         """Index -> reason."""
         self.replacement = _replacements(len(self), broken)
@@ -50,18 +50,18 @@ class FeatureCache:
         itself, or for a broken image another one that its index chooses."""
 
     def __len__(self) -> int:
-        return len(self._views[0])
+        return len(self._entries[0].array)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of a feature map."""
-        _, channels, height, width = self._views[0].shape
+        _, channels, height, width = self._entries[0].array.shape
         return channels, height, width
 
     @property
     def num_views(self) -> int:
         """Number of views; view 0 is the plain image."""
-        return len(self._views)
+        return len(self._entries)
 
     def load(
         self, indices: Int64[np.ndarray, " b"], views: Int64[np.ndarray, " b"] | int = 0
@@ -72,12 +72,15 @@ class FeatureCache:
             indices: Samples of the data set.
             views: Which view of each, or of all.
         """
-        rows = torch.from_numpy(self.replacement[indices])
+        rows = self.replacement[indices]
         wanted = np.broadcast_to(np.asarray(views), indices.shape)
         features = torch.empty(len(indices), *self.shape)
         for view in np.unique(wanted).tolist():
-            chosen = torch.from_numpy(np.flatnonzero(wanted == view))
-            features[chosen] = self._views[view][rows[chosen]].float()
+            chosen = np.flatnonzero(wanted == view)
+            # Indexing copies the rows out of the mapped file.
+            features[torch.from_numpy(chosen)] = torch.from_numpy(
+                self._entries[view].array[rows[chosen]]
+            ).float()
         return features
 
 

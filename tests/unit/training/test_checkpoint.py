@@ -236,8 +236,8 @@ def test_load_checkpoint__says_why_each_is_damaged_where_none_is_whole(last_dir:
     (last_dir / "step-00000002" / "tensors.safetensors").unlink()
     wanted = (
         r"^No checkpoint in .*last can be used \(step-00000002: tensors.safetensors cannot be read \(No such"
-        r" file or directory\); step-00000001: state.json has 3 bytes, which is not what manifest.json says\):"
-        r" put back a copy of that folder, or start the run anew in another one\.$"
+        r" file or directory\); step-00000001: state.json has 3 bytes, which is not what manifest.json "
+        r"says\): put back a copy of that folder, or start the run anew in another one\.$"
     )
     with pytest.raises(TrainingError, match=wanted):
         load_checkpoint(last_dir)

@@ -15,7 +15,8 @@ import pytest
 
 from query2label.errors import ConfigError, StorageError
 from query2label.training import feature_store
-from query2label.training.feature_store import ArraySpec, Entry, EntryWriter, FeatureStore, gigabytes
+from query2label.training.feature_entry import ArraySpec, Entry, EntryWriter
+from query2label.training.feature_store import FeatureStore, gigabytes
 
 ROWS, ROW_BYTES = 10, 4 * 25 * 250  # each array has 250 kB
 
@@ -83,9 +84,9 @@ def test_open__rows_may_be_written_in_any_portions_and_broken_ones_are_zero(stor
         assert entry.broken == {1: "bad", 2: "worse"}
 
 
-def test_open__writing_to_the_array_does_not_change_the_file(store: FeatureStore) -> None:
-    open_filled(store, array_spec("a")).array[:] = -1
-    assert store.open(array_spec("a"), refuse, on_wait=ignore).array.min() == 0
+def test_open__the_array_is_read_only(store: FeatureStore) -> None:
+    # A writable private mapping would count as memory, and the system may refuse one larger than that.
+    assert not open_filled(store, array_spec("a")).array.flags.writeable
 
 
 def test_open__goes_on_after_an_error_where_it_was(store: FeatureStore) -> None:
@@ -139,10 +140,11 @@ KILLED_BUILDER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from query2label.training import feature_store
-from query2label.training.feature_store import ArraySpec, FeatureStore
+from query2label.training import feature_entry
+from query2label.training.feature_entry import ArraySpec
+from query2label.training.feature_store import FeatureStore
 
-feature_store.MARK_SECONDS = 0.0
+feature_entry.MARK_SECONDS = 0.0
 spec = ArraySpec("a" * 32, (10, 5, 5, 250), "float32", {"view": 0})
 
 def build(writer):
