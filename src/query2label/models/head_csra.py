@@ -10,11 +10,11 @@ from torch.nn import functional
 from query2label.models.heads import Head, reset_output, rows
 
 TEMPERATURES: dict[int, tuple[float, ...]] = {
-    1: (1,),
-    2: (1, 99),
-    4: (1, 2, 4, 99),
-    6: (1, 2, 3, 4, 5, 99),
-    8: (1, 2, 3, 4, 5, 6, 7, 99),
+    1: (1.0,),
+    2: (1.0, 99.0),
+    4: (1.0, 2.0, 4.0, 99.0),
+    6: (1.0, 2.0, 3.0, 4.0, 5.0, 99.0),
+    8: (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 99.0),
 }
 """Softmax temperatures by number of heads; 99 stands for the maximum."""
 
