@@ -50,7 +50,11 @@ def fit_temperature(logits: Float[np.ndarray, "n K"], targets: Int[np.ndarray, "
 def _derivatives(
     logits: Float[np.ndarray, "n K"], targets: Int[np.ndarray, "n K"], scale: float
 ) -> tuple[float, float]:
-    """First and second derivative, by `scale`, of the summed cross-entropy of sigmoid(scale * logits)."""
+    """First and second derivative, by `scale`, of the summed cross-entropy of sigmoid(scale * logits).
+
+    Raises:
+        DataError: If a known logit is not finite.
+    """
     slope = curvature = 0.0
     for rows in row_blocks(*logits.shape):
         known = targets[rows] >= 0

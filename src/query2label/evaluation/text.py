@@ -67,7 +67,7 @@ def _headline(report: Report) -> Text:
     return text
 
 
-def _decisions(report: Report) -> Table:
+def _decisions(report: Report) -> Group:
     names = ("CP", "CR", "CF1", "OP", "OR", "OF1", "macro_f1", "sample_f1")
     rows = [
         (rule, *(_percent(metrics.to_dict()[name]) for name in names))
@@ -76,7 +76,7 @@ def _decisions(report: Report) -> Table:
     return _table("Decisions", ("rule", *(name.replace("_f1", " F1") for name in names)), rows)
 
 
-def _labels(report: Report, max_labels: int | None) -> Table:
+def _labels(report: Report, max_labels: int | None) -> Group:
     rows = list(report.per_label)
     title = "Labels"
     if max_labels is not None and len(rows) > max_labels:
@@ -110,13 +110,13 @@ def _leftovers(report: Report) -> Iterator[Text]:
         yield Text(f"Could not be read, and is left out: {_named(listed)}", style="yellow")
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Group:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=bool(number))
     for row in rows:
         table.add_row(*(Text(_shown(str(cell))) for cell in row))
-    return table
+    return Group(Text(f"\n{title}", style="bold"), table)
 
 
 def _named(names: Sequence[str]) -> str:
