@@ -211,9 +211,13 @@ def _attempt(work: Any, job: Any, report: Report) -> object:
 
 
 def _send_results(connection: Connection, outbox: queue.Queue[object]) -> None:
-    with contextlib.suppress(ConnectionError):
+    try:
         while True:
             _send_result(connection, outbox.get())
+    except ConnectionError:
+        pass  # the parent has gone
+    finally:
+        os._exit(1)  # a process that cannot send would be waited for in vain
 
 
 def _send_result(connection: Connection, result: object) -> None:

@@ -202,8 +202,8 @@ def test_train_batches__name_the_image_that_kills_again(
     began = time.monotonic()
     with pytest.raises(
         DataError,
-        match=r"A loader process was killed twice by signal 9 \(out of memory\?\) over \S+/2\.png: look at that "
-        r"image, or remove it; also in its batch: \S+/9\.png, \S+/6\.png\.",
+        match=r"A loader process was killed twice by signal 9 \(out of memory\?\) over \S+/2\.png: look at "
+        r"that image, or remove it; also in its batch: \S+/9\.png, \S+/6\.png\.",
     ):
         list(batches)
     assert time.monotonic() - began < 10

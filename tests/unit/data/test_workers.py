@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -233,3 +234,9 @@ signal.signal(signal.SIGTERM, handler)
     assert process.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == [str(process.pid)]
     assert_gone(workers)
+
+
+def test_ordered_results__do_not_wait_for_a_result_that_cannot_be_sent() -> None:
+    results = ordered_results(lambda _job, _report: threading.Lock(), [0], num_workers=1)
+    with pytest.raises(LostJobError, match="job 0, item None: ended twice with code 1"):
+        list(results)
