@@ -106,6 +106,8 @@ class DataConfig(Section):
     """Folder or file with the labelled images; the command line's `--data`."""
     format: Literal["auto", "table", "coco", "voc", "sidecar", "folders"] = "auto"
     """Layout of the data; `auto` looks at the path."""
+    image_root: Path | None = None
+    """Folder of the images, where they do not lie beside their labels."""
     train_split: str = "train"
     """Name of the split to learn from, where the data have splits."""
     val_split: str = "val"

@@ -24,6 +24,7 @@ data_app = typer.Typer(help="Check labelled images, and split them.", no_args_is
 
 _NUM_LABELS_SHOWN = 100
 _NUM_PAIRS_SHOWN = 10
+_NUM_ERRORS_SHOWN = 1000
 
 
 class DataFormat(StrEnum):
@@ -133,7 +134,7 @@ def split_command(
     counts = ", ".join(f"{len(divided.select(split))} {split}" for split in shares)
     typer.echo(printable(f"Wrote {out}: {counts}."))
     if root.resolve() != out.parent.resolve():
-        typer.echo(printable(f"The images are not beside it: name their folder when you use it ({root})."))
+        typer.echo(printable(f"The images are not beside it: train with --set data.image_root={root}"))
 
 
 def _shares(text: str) -> dict[str, float]:
@@ -209,8 +210,10 @@ def _print_findings(console: Console, report: CheckReport) -> None:
         _print_line(console, "Note", f"{count} of files with the same content (--json lists them).", "")
     for warning in report.warnings:
         _print_line(console, "Warning", warning, "yellow")
-    for problem in report.errors:
+    for problem in report.errors[:_NUM_ERRORS_SHOWN]:
         _print_line(console, "Error", str(problem), "red")
+    if len(report.errors) > _NUM_ERRORS_SHOWN:
+        console.print(f"and {len(report.errors) - _NUM_ERRORS_SHOWN} more errors (--json has all)")
     errors, warnings = _number_of("error", len(report.errors)), _number_of("warning", len(report.warnings))
     console.print(f"{errors}, {warnings}.", style="bold red" if report.errors else "bold")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections import Counter, defaultdict
@@ -20,6 +19,7 @@ from query2label.data.voc import Difficult
 from query2label.errors import ImageError
 from query2label.labels import UNKNOWN, LabelSet
 from query2label.preprocess import load_image
+from query2label.storage import sha256_of
 
 WITHOUT_SPLIT: Final = "all"
 """Name that counts have where the data have no splits."""
@@ -152,7 +152,7 @@ def check_dataset(
 class _Content:
     """What one image file turned out to be."""
 
-    digest: bytes | None
+    digest: str | None
     size: tuple[int, int] | None
     error: str | None
 
@@ -169,12 +169,11 @@ def _read_images(samples: Sequence[Sample], on_image: Callable[[int, int], None]
 
 def _read_image(path: Path) -> _Content:
     try:
-        data = path.read_bytes()
+        digest = sha256_of(path)
     except OSError as error:
         return _Content(None, None, f"cannot be read: {error.strerror}")
-    digest = hashlib.sha256(data).digest()
     try:
-        image = load_image(data)
+        image = load_image(path)
     except ImageError as error:
         return _Content(digest, None, str(error))
     return _Content(digest, (image.height, image.width), None)
@@ -222,7 +221,7 @@ def _sizes(contents: Iterable[_Content]) -> ImageSizes | None:
 
 
 def _duplicates(dataset: Dataset, contents: Sequence[_Content]) -> tuple[Duplicates, ...]:
-    places: defaultdict[bytes, list[int]] = defaultdict(list)
+    places: defaultdict[str, list[int]] = defaultdict(list)
     for place, content in enumerate(contents):
         if content.digest is not None:
             places[content.digest].append(place)

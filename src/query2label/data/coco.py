@@ -19,7 +19,7 @@ from query2label.data.coco_files import (
     image_folders,
     is_in_split,
 )
-from query2label.data.image_root import ImageRoot
+from query2label.data.image_root import ImageRoot, refuse_outside
 from query2label.data.samples import Box, Dataset, Problem, ProblemError, Sample
 from query2label.errors import DataError
 from query2label.labels import LabelSet
@@ -67,6 +67,8 @@ def read(
     samples: list[Sample] = []
     names: dict[int, str] | None = None
     for file in wanted:
+        if path.is_dir():
+            refuse_outside(file.path, path)
         contents = _contents(file.path)
         if names is not None and names != contents.names:
             raise ProblemError(file.path, f"has other categories than {wanted[0].path}")

@@ -18,7 +18,7 @@ TABLE_SUFFIXES: Final = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet"
 
 @dataclass
 class Columns:
-    """The cells of a table, one list per column, with the line that each row began in."""
+    """The cells of a table, one list per column, and the line that each row began in (Parquet: its row)."""
 
     path: Path
     cells: dict[str, list[Any]]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from query2label.data.samples import ProblemError
 from query2label.errors import DataError
 
 IMAGE_SUFFIXES: Final = frozenset(
@@ -96,8 +97,26 @@ class ImageRoot:
             return None
 
     def _is_inside(self, path: Path) -> bool:
-        real = os.path.realpath(path)
-        return real == self._real or real.startswith(self._real.rstrip("/") + "/")
+        return _lies_in(os.path.realpath(path), self._real)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a file or folder lies in `folder` once all symbolic links are followed."""
+    return _lies_in(os.path.realpath(path), os.path.realpath(folder))
+
+
+def _lies_in(real: str, real_folder: str) -> bool:
+    return real == real_folder or real.startswith(real_folder.rstrip("/") + "/")
+
+
+def refuse_outside(file: Path, folder: Path) -> None:
+    """Refuses an annotation file found in `folder` that is a symbolic link to somewhere else.
+
+    Raises:
+        ProblemError: If it leads out of the folder.
+    """
+    if not is_inside(file, folder):
+        raise ProblemError(file, f"leads out of {folder} by a symbolic link: name the file itself")
 
 
 _REFUSED = "which is refused; if the images are meant to be there, name their folder (image_root, --images)"

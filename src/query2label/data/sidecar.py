@@ -20,7 +20,7 @@ from query2label.data.annotation_files import (
     read_text,
     split_name,
 )
-from query2label.data.image_root import ImageRoot, is_image_name, walk_files
+from query2label.data.image_root import ImageRoot, is_image_name, refuse_outside, walk_files
 from query2label.data.samples import Dataset, Problem, ProblemError, Sample
 from query2label.errors import DataError
 from query2label.labels import LabelSet
@@ -78,7 +78,10 @@ def looks_like(path: Path) -> bool:
 def label_file(path: Path) -> LabelSet | None:
     """The labels that `labels.txt` or `classes.txt` in a folder names; None where there is no such file."""
     files = [path / name for name in LABEL_FILES if (path / name).is_file()]
-    return read_label_names(files[0]) if files else None
+    if not files:
+        return None
+    refuse_outside(files[0], path)
+    return read_label_names(files[0])
 
 
 def _folder_images(root: ImageRoot, folder: Path, names: list[str], problems: list[Problem]) -> list[_Image]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from query2label.data.annotation_files import check_label_name, read_label_names, split_name
 from query2label.data.columns import TABLE_SUFFIXES, Columns, read_columns
-from query2label.data.image_root import ImageRoot
+from query2label.data.image_root import ImageRoot, refuse_outside
 from query2label.data.label_cells import (
     LabelCells,
     looks_like_targets,
@@ -106,6 +106,7 @@ def only_table(folder: Path) -> Path:
     if len(tables) > 1:
         names = ", ".join(table.name for table in tables[:5])
         raise DataError(f"{folder} has several tables in it ({names}): name the one that is meant.")
+    refuse_outside(tables[0], folder)
     return tables[0]
 
 
@@ -116,7 +117,10 @@ def label_file_of(table: Path) -> Path:
 
 def _label_file(table: Path) -> LabelSet | None:
     file = label_file_of(table)
-    return read_label_names(file) if file.is_file() else None
+    if not file.is_file():
+        return None
+    refuse_outside(file, table.parent)
+    return read_label_names(file)
 
 
 def _label_cells(columns: Columns, fixed: LabelSet | None) -> LabelCells:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from query2label.data.image_root import ImageRoot, is_image_name
+from query2label.data.image_root import ImageRoot, is_image_name, is_inside
 from query2label.data.samples import Box, Dataset, Problem, ProblemError, Sample
 from query2label.data.voc_lists import (
     ABSENT,
@@ -80,13 +80,14 @@ def read(
     label_set = labels or LabelSet(sorted(marks))
     places = {label: label_lists[label][0].file if label_lists else folder / "Annotations" for label in marks}
     problems += _labels_outside(places, label_set)
-    root = ImageRoot(image_root or folder / "JPEGImages", check_files=check_files)
+    root = ImageRoot(image_root or folder, check_files=check_files)
+    paths = _paths(root, images, problems, folder="." if image_root else "JPEGImages")
     targets = {image_id: _targets(image_id, marks, label_set, difficult) for image_id in images}
     samples = [
         Sample(
             image, *targets[image_id], _boxes(objects.get(image_id, ()), label_set), images[image_id].split
         )
-        for image_id, image in _paths(root, images, problems).items()
+        for image_id, image in paths.items()
         if image_id not in broken
     ]
     notes += _objects_left_out(objects, label_set)
@@ -101,9 +102,8 @@ def find_folder(path: Path) -> Path | None:
     """
     if _is_voc(path):
         return path
-    found = sorted(
-        folder for pattern in ("*", "VOCdevkit/*") for folder in path.glob(pattern) if _is_voc(folder)
-    )
+    around = (folder for pattern in ("*", "VOCdevkit/*") for folder in path.glob(pattern))
+    found = sorted(folder for folder in around if _is_voc(folder) and is_inside(folder, path))
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found[:5])
         raise DataError(f"{path} has several VOC folders in it ({names}): name the one that is meant.")
@@ -134,13 +134,13 @@ def _read_all_objects(
     folder: Path, images: Mapping[str, Listed], problems: list[Problem]
 ) -> tuple[_Objects, set[str]]:
     """The objects of the images that have an XML file, and the images whose XML file is wrong."""
-    root = ImageRoot(folder / "Annotations")
+    root = ImageRoot(folder)
     objects: _Objects = {}
     broken: set[str] = set()
     for image_id in images:
         try:
-            if root.has(f"{image_id}.xml"):
-                objects[image_id] = read_objects(root.folder / f"{image_id}.xml")
+            if root.has(f"Annotations/{image_id}.xml"):
+                objects[image_id] = read_objects(folder / "Annotations" / f"{image_id}.xml")
         except ProblemError as error:
             problems.append(error.problem)
             broken.add(image_id)
@@ -199,12 +199,14 @@ def _boxes(objects: Sequence[VocObject], labels: LabelSet) -> tuple[Box, ...]:
     )
 
 
-def _paths(root: ImageRoot, images: Mapping[str, Listed], problems: list[Problem]) -> dict[str, Path]:
-    names = _image_names(root.folder)
+def _paths(
+    root: ImageRoot, images: Mapping[str, Listed], problems: list[Problem], *, folder: str
+) -> dict[str, Path]:
+    names = _image_names(root.folder / folder)
     paths: dict[str, Path] = {}
     for image_id, listed in images.items():
         try:
-            paths[image_id] = root.locate(names.get(image_id, f"{image_id}.jpg"))
+            paths[image_id] = root.locate(f"{folder}/{names.get(image_id, f'{image_id}.jpg')}")
         except DataError as error:
             problems.append(Problem(listed.file, str(error), listed.line))
     return paths

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from query2label.data.annotation_files import STANDARD_SPLITS, check_label_name, read_text
+from query2label.data.image_root import refuse_outside
 from query2label.data.samples import Problem
 from query2label.errors import DataError
 
@@ -102,5 +103,6 @@ def _read_list(file: Path, marks: dict[str, int], problems: list[Problem]) -> No
 
 def _lines(file: Path) -> list[tuple[int, list[str]]]:
     """The lines that are not empty, as words, with their numbers."""
+    refuse_outside(file, file.parents[2])
     lines = enumerate(read_text(file).split("\n"), start=1)
     return [(number, words) for number, line in lines if (words := line.split())]

@@ -58,7 +58,9 @@ def load_run_data(config: DataConfig, *, seed: int) -> RunData:
         raise ConfigError("No data are named: give --data (or data.path in the recipe).")
     if config.train_split == config.val_split:
         raise ConfigError(f"data.train_split and data.val_split are both {config.val_split!r}.")
-    dataset = load_dataset(config.path, format=config.format, difficult=config.difficult)
+    dataset = load_dataset(
+        config.path, format=config.format, difficult=config.difficult, image_root=config.image_root
+    )
     data = _split(dataset, config, seed=seed)
     for name, part in (("training", data.train), ("validation", data.val)):
         targets = part.targets()

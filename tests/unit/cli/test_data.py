@@ -58,6 +58,16 @@ def test_check__bad_data_names_files_and_lines_and_exits_1(run: Run, data: Path)
     assert run("check", data, "--no-decode")[1].count("Error: ") == 2
 
 
+def test_check__many_errors_are_cut(run: Run, data: Path) -> None:
+    rows = [f"absent{number}.png,dog" for number in range(1005)]
+    (data / "labels.csv").write_text("image,labels\n0.png,dog\n" + "\n".join(rows))
+    code, text = run("check", data)
+    assert code == 1
+    assert text.count("Error: ") == 1000
+    assert "and 5 more errors (--json has all)" in text
+    assert "1005 errors, no warnings." in text
+
+
 def test_check__json(run: Run, data: Path) -> None:
     result = CliRunner().invoke(app, ["data", "check", str(data), "--json"])
     assert result.exit_code == 0
@@ -103,7 +113,7 @@ def test_split__writes_a_table_that_is_read_back(run: Run, data: Path) -> None:
     code, text = run("split", data, "--out", out, "--fractions", "train=0.5,val=0.5")
     assert code == 0
     assert f"Wrote {out}: 10 train, 10 val." in text
-    assert f"name their folder when you use it ({data})" in text
+    assert f"train with --set data.image_root={data}" in text
     divided = load_dataset(out, image_root=data)
     assert [(divided.select(split).targets() == 1).sum(axis=0).tolist() for split in ("train", "val")] == [
         [5, 10],

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from query2label.data.check import CheckReport, Duplicates, ImageSizes, LabelCounts, Pair, check_dataset
+from query2label.data.check import Duplicates, ImageSizes, LabelCounts, Pair, check_dataset
 from query2label.errors import DataError
+from query2label.storage import sha256_of
 
 MakeText = Callable[[str, str], Path]
 
@@ -80,14 +81,12 @@ def test_check_dataset__tells_how_far_it_is(data: Path) -> None:
 def test_check_dataset__a_file_that_cannot_be_read_is_an_error(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_bytes = Path.read_bytes
-
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path) -> str:
         if path.name == "c.jpg":
             raise PermissionError(13, "Permission denied")
-        return read_bytes(path)
+        return sha256_of(path)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("query2label.data.check.sha256_of", refuse)
     assert "c.jpg: cannot be read: Permission denied" in " ".join(map(str, check_dataset(data).errors))
 
 
@@ -111,10 +110,6 @@ def test_check_dataset__all_images_missing_is_still_a_report(make_text: MakeText
 def test_check_dataset__nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no known layout"):
         check_dataset(tmp_path)
-
-
-def check_real(path: Path) -> CheckReport:
-    return check_dataset(path, decode=False)
 
 
 def test_check_dataset__garments_have_one_photo_twice(ccp: Path) -> None:

@@ -133,3 +133,55 @@ def test_load_dataset__the_garments(ccp: Path) -> None:
     dataset = load_dataset(ccp)
     assert (dataset.format, len(dataset.select("train")), len(dataset.select("test"))) == ("table", 1479, 619)
     assert all(sample.path.parent == ccp / "photos" for sample in dataset.samples)
+
+
+@pytest.mark.parametrize(
+    ("files", "link"),
+    [
+        (["labels.csv"], "labels.csv"),
+        (["labels.csv", "labels.labels.txt"], "labels.labels.txt"),
+        (["annotations/instances_val2017.json"], "annotations"),
+        (["annotations/instances_val2017.json"], "annotations/instances_val2017.json"),
+        (["ImageSets/Main/train.txt"], "ImageSets/Main/train.txt"),
+        (["ImageSets/Main/train.txt"], "ImageSets"),
+        (["a.jpg", "a.txt", "labels.txt"], "labels.txt"),
+        (["dog/a.jpg", "cat/b.jpg", "labels.txt"], "labels.txt"),
+    ],
+)
+def test_load_dataset__refuses_annotations_that_are_links_to_elsewhere(
+    make_text: MakeText, tmp_path: Path, files: list[str], link: str
+) -> None:
+    for file in files:
+        make_text(f"data/{file}", "image,labels\na.jpg,secret\n")
+    (tmp_path / "data" / link).rename(tmp_path / "outside")
+    (tmp_path / "data" / link).symlink_to(tmp_path / "outside")
+    with pytest.raises(
+        DataError, match=r"leads out of .*data by a symbolic link: name the file itself"
+    ) as caught:
+        load_dataset(tmp_path / "data")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("link", ["JPEGImages", "Annotations", "JPEGImages/a.jpg", "Annotations/a.xml"])
+def test_load_dataset__follows_no_link_out_of_a_voc_folder(
+    make_text: MakeText, tmp_path: Path, link: str
+) -> None:
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox>"
+    make_text("data/ImageSets/Main/train.txt", "a\n")
+    make_text("data/ImageSets/Main/dog_train.txt", "a 1\n")
+    make_text("data/JPEGImages/a.jpg", "")
+    make_text("data/Annotations/a.xml", f"<annotation><object><name>dog</name>{box}</object></annotation>")
+    assert len(load_dataset(tmp_path / "data").samples[0].boxes) == 1
+    (tmp_path / "data" / link).rename(tmp_path / "outside")
+    (tmp_path / "data" / link).symlink_to(tmp_path / "outside")
+    dataset = load_dataset(tmp_path / "data", on_problem="keep")
+    assert [sample.boxes for sample in dataset.samples] == ([()] if link.startswith("Ann") else [])
+
+
+def test_detect_format__follows_no_link_to_a_voc_folder(make_text: MakeText, tmp_path: Path) -> None:
+    make_text("outside/ImageSets/Main/train.txt", "a\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "VOC2012").symlink_to(tmp_path / "outside")
+    with pytest.raises(DataError, match="has no known layout"):
+        detect_format(tmp_path / "data")
+    assert detect_format(tmp_path / "data" / "VOC2012") == "voc"

@@ -145,7 +145,7 @@ def test_read__a_split_without_label_lists_is_noted(make_voc: MakeVoc) -> None:
                 "Main_dog_val": "c 0\n../../x 1\n",
                 "Main_cat_val": "c -1\n../../x 1\n",
             },
-            r"val.txt:2: image '../../x.jpg' leads out of",
+            r"val.txt:2: image 'JPEGImages/../../x.jpg' leads out of",
         ),
         ({"a": "<broken"}, r"a.xml:1: is not valid XML"),
         (
@@ -180,7 +180,7 @@ def test_read__missing_and_other_image_files(make_voc: MakeVoc, make_text: MakeT
     make_text("VOC/JPEGImages/b.PNG", "")
     dataset = voc.read(folder)
     assert [sample.path.name for sample in dataset.samples] == ["a.jpg", "b.PNG"]
-    assert "val.txt:1: image 'c.jpg' is missing in" in str(dataset.problems[0])
+    assert "val.txt:1: image 'JPEGImages/c.jpg' is missing in" in str(dataset.problems[0])
     dataset = voc.read(folder, image_root=make_text("pics/c.jpg", "").parent)
     assert [sample.path.name for sample in dataset.samples] == ["c.jpg"]
 
