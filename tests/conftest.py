@@ -47,3 +47,45 @@ def ccp(shared_dir: Path) -> Path:
 def coco_sample(shared_dir: Path) -> Path:
     """Native COCO folder: 208 train and 204 val photos, 80 labels."""
     return shared_dir / "data" / "coco-sample"
+
+
+LABELS = ("circle", "square", "triangle")
+COLOURS = {"circle": (220, 40, 40), "square": (40, 200, 60), "triangle": (60, 80, 230)}
+
+
+def draw_shapes(path: Path, labels: tuple[str, ...], *, seed: int, size: int = 40) -> None:
+    """An image with one coloured shape per label, at random places on a grey ground."""
+    import random
+
+    from PIL import Image, ImageDraw
+
+    draw_random = random.Random(seed)
+    image = Image.new("RGB", (size, size), (draw_random.randrange(90, 160),) * 3)
+    draw = ImageDraw.Draw(image)
+    for label in labels:
+        side = draw_random.randrange(size // 3, size // 2)
+        x, y = (draw_random.randrange(0, size - side) for _ in range(2))
+        box = (x, y, x + side, y + side)
+        if label == "circle":
+            draw.ellipse(box, COLOURS[label])
+        elif label == "square":
+            draw.rectangle(box, COLOURS[label])
+        else:
+            draw.polygon([(x, y + side), (x + side, y + side), (x + side // 2, y)], COLOURS[label])
+    image.save(path)
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table data set of 40 training and 21 validation images with coloured shapes, 3 labels."""
+    import random
+
+    folder = tmp_path_factory.mktemp("shapes")
+    rows = ["image,labels,split"]
+    for number in range(61):
+        draw_random = random.Random(number)
+        labels = tuple(label for label in LABELS if draw_random.random() < 0.5) or (LABELS[number % 3],)
+        draw_shapes(folder / f"{number:02d}.png", labels, seed=number)
+        rows.append(f"{number:02d}.png,{'|'.join(labels)},{'train' if number < 40 else 'val'}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder

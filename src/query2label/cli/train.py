@@ -39,8 +39,8 @@ def train_command(
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with this run, exactly where it was saved. Only settings that do not change the result "
-            "(workers, threads, paths) may be set.",
+            help="Go on with this run, exactly where it was saved. With it, --set takes only settings that "
+            "leave the result as it is (workers, threads, paths).",
             show_default=False,
         ),
     ] = None,

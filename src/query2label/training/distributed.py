@@ -6,13 +6,15 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from query2label.errors import ConfigError, Q2LError, TrainingError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,20 @@ class Ranks:
         dist.broadcast_object_list(values, src=0, device=self.device)
         return values[0]
 
-    def first_does(self, action: Callable[[], object]) -> None:
-        """Lets the first process do something while the others wait; its error is raised in all."""
-        error: Q2LError | None = None
+    def first_does(self, action: Callable[[], Result]) -> Result:
+        """Lets the first process do something; its (small, picklable) result, or its error, is everyone's."""
+        if self.world_size == 1:
+            return action()
+        outcome: tuple[Result | None, Q2LError | None] = (None, None)
         if self.is_first:
             try:
-                action()
-            except Q2LError as problem:
-                error = problem
-        error = self.from_first(error)
-        if error is not None:
-            raise error
+                outcome = (action(), None)
+            except Q2LError as error:
+                outcome = (None, error)
+        result, problem = self.from_first(outcome)
+        if problem is not None:
+            raise problem
+        return cast("Result", result)
 
     def gather_rows(self, rows: Tensor) -> Tensor:
         """The rows (n, ...) of all processes one after another, in order of rank, to the first one.

@@ -109,14 +109,14 @@ def _backward(learner: Learner, inputs: Tensor, targets: Tensor, *, num_images: 
             with autocast(inputs.device, learner.precision):
                 logits = learner.wrapped(inputs[part])
             loss = learner.loss_function(logits.float(), targets[part]) * (len(logits) / num_images)
-            learner.scaler.scale(loss * learner.ranks.world_size).backward()
+            torch.autograd.backward(learner.scaler.scale(loss * learner.ranks.world_size))
         total += loss.detach()
     return total
 
 
 def _gradients_stay_here(wrapped: nn.Module) -> contextlib.AbstractContextManager[None]:
     if isinstance(wrapped, nn.parallel.DistributedDataParallel):
-        return wrapped.no_sync()  # type: ignore[no-untyped-call, no-any-return]
+        return wrapped.no_sync()
     return contextlib.nullcontext()
 
 

@@ -10,12 +10,12 @@ import torch
 
 from query2label.training.distributed import Ranks
 
-_PACKAGES = ("query2label", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
+_PACKAGES = ("query2label", "torchvision", "timm", "numpy", "pillow", "safetensors")
 
 
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

@@ -13,12 +13,12 @@ from query2label.data.augment import mix_batch
 from query2label.data.randomness import derive_seed
 from query2label.models.query2label import Query2Label
 from query2label.training.features import FeatureCache
-from query2label.training.feeds import TrainingInputs
+from query2label.training.feeds import Feed, TrainingInputs
 from query2label.training.plan import Indices
 from query2label.training.run_data import RunData
 
 
-class FeatureFeed:
+class FeatureFeed(Feed):
     """Cached feature maps.
 
     Each epoch shows one view of each training image, which seed, epoch and image choose: view 0 is the plain

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ TrainingInputs = tuple[Tensor, Tensor, Indices]
 """Inputs, targets (both on the device), and which training images they are."""
 
 
-class Feed(Protocol):
+class Feed(ABC):
     """Gives the network that is trained its inputs."""
 
     network: nn.Module
@@ -30,20 +30,20 @@ class Feed(Protocol):
     network_prefix: str
     """Where the network stands in the whole model, as its parameters' names begin."""
 
+    @abstractmethod
     def training(self, shares: Sequence[Indices], *, epoch: int, first: int) -> Iterator[TrainingInputs]:
         """This process's shares of the batches of an epoch, from batch `first` on."""
-        ...
 
+    @abstractmethod
     def validation(self, indices: Indices) -> Iterator[tuple[Tensor, Indices]]:
         """Validation inputs in order, with the numbers of their images; broken images are left out."""
-        ...
 
+    @abstractmethod
     def num_validation_batches(self, indices: Indices) -> int:
         """How many batches `validation` gives, broken images aside."""
-        ...
 
 
-class ImageFeed:
+class ImageFeed(Feed):
     """Augmented training images and plain validation images, decoded as training goes."""
 
     network_prefix = ""

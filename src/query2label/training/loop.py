@@ -112,15 +112,13 @@ def validate_epoch(run: Run) -> Record:
                 advance=phase.advance,
             )
     except RunInterruptedError as error:
-        run.interrupt(error.exit_code - 128)
+        run.interrupt(error.signal_number)
     seconds = time.monotonic() - began
-    for entries in run.ranks.gather(run.broken.to_dict()):
-        run.broken.update(entries)
-    record = _record(run, indices, logits, seconds=seconds) if run.ranks.is_first else None
-    record = run.ranks.from_first(record)
+    run.share_broken()
+    record = run.ranks.first_does(lambda: _record(run, indices, logits, seconds=seconds))
     if record["best"]:
-        run.save_best()
-    return record  # type: ignore[no-any-return]
+        run.ranks.first_does(run.save_best)
+    return record
 
 
 def describe(record: Record, *, num_epochs: int) -> str:
@@ -201,6 +199,6 @@ def _what_is_not_finite(run: Run, result: StepResult, indices: Indices) -> str:
     )
     return (
         f"Step {run.state.step + 1} (epoch {run.state.epoch + 1}): the {what} is not finite on the images "
-        f"{', '.join(culprits[:NUM_NAMED])}{more}; {saved}. Look at these images and their labels; then begin "
-        "a new run with a lower optim.lr, or with train.precision fp32."
+        f"{', '.join(culprits[:NUM_NAMED])}{more}; {saved}. Look at these images and their labels; then "
+        "begin a new run with a lower optim.lr, or with train.precision fp32."
     )

@@ -68,7 +68,7 @@ def _open_tensorboard(folder: Path | None, records: Sequence[Record]) -> Any:
     import_extra("tensorboard", extra="tensorboard", purpose="train.tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=records[-1]["step"] + 1 if records else 0)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=records[-1]["step"] + 1 if records else 0)
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:

@@ -15,7 +15,8 @@ from query2label.training.distributed import Ranks
 from query2label.training.ema import WeightAverage
 from query2label.training.engine import Learner
 from query2label.training.feature_feed import FeatureFeed
-from query2label.training.features import FeatureCache, Role, build_feature_cache
+from query2label.training.feature_task import Role
+from query2label.training.features import FeatureCache, build_feature_cache
 from query2label.training.feeds import Feed, ImageFeed
 from query2label.training.metrics_log import MetricsLog
 from query2label.training.optim import build_optimizer
@@ -77,9 +78,7 @@ def _feed(
     broken: BrokenImages,
 ) -> Feed:
     if not config.train.cache_features:
-        return ImageFeed(
-            start.model, start.data, start.spec, config, device=ranks.device, broken=broken
-        )
+        return ImageFeed(start.model, start.data, start.spec, config, device=ranks.device, broken=broken)
     caches: dict[Role, FeatureCache] = {}
     parts: dict[Role, Dataset] = {"train": start.data.train, "val": start.data.val}
     for role, dataset in parts.items():

@@ -17,7 +17,7 @@ from query2label.training.metrics_log import MetricsLog
 from query2label.training.plan import num_batches
 from query2label.training.progress import Reporter
 from query2label.training.run_folder import RunFolder
-from query2label.training.signals import StopRequest, RunInterruptedError
+from query2label.training.signals import RunInterruptedError, StopRequest
 from query2label.training.start import Start
 from query2label.training.state import RunState, capture
 
@@ -78,12 +78,15 @@ class Run:
             signal_number=signal_number,
         )
 
+    def share_broken(self) -> None:
+        """Tells all processes of the broken images that each has met."""
+        for entries in self.ranks.gather(self.broken.to_dict()):
+            self.broken.update(entries)
+
     def save_best(self) -> None:
-        """Writes the present weights, averaged where there is an average, as the bundle `best/`."""
-        if self.ranks.is_first:
-            weights = dict(self.start.model.state_dict())
-            if self.learner.average is not None:
-                prefix = self.feed.network_prefix
-                averaged = self.learner.average.tensors()
-                weights |= {f"{prefix}{name}": value for name, value in averaged.items()}
-            save_bundle(self.start.bundle, weights, self.folder.best)
+        """Writes the present weights, averaged ones if there are any, as `best/`; in one process."""
+        weights = dict(self.start.model.state_dict())
+        if self.learner.average is not None:
+            averaged = self.learner.average.tensors()
+            weights |= {f"{self.feed.network_prefix}{name}": value for name, value in averaged.items()}
+        save_bundle(self.start.bundle, weights, self.folder.best)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from query2label.errors import TrainingError
 from query2label.training.distributed import Ranks
 from query2label.training.plan import Indices
-from query2label.training.signals import StopRequest, RunInterruptedError
+from query2label.training.signals import RunInterruptedError, StopRequest
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int8
 from pydantic import ValidationError
-from timm.layers import convert_sync_batchnorm
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor
 
 from query2label.bundle import Bundle
@@ -57,7 +57,7 @@ def build_start(config: RunConfig, *, ranks: Ranks, load_weights: bool) -> Start
     )
     model.head.set_label_prior(label_prior(data.train.targets()))
     if ranks.world_size > 1 and ranks.device.type == "cuda":
-        model = convert_sync_batchnorm(model)
+        model = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     spec = preprocess_spec(config, model.backbone)
     return Start(data, model.to(ranks.device), spec, _bundle(config, data, spec))
 

@@ -1,0 +1,148 @@
+"""The end of a run: the best weights, scored as prediction scores, with thresholds and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from query2label.bundle import Bundle, read_weights, save_bundle, scores_from_logits
+from query2label.evaluation.calibration import fit_temperature
+from query2label.evaluation.report import PLAIN_PROTOCOL, Report, report_from_scores
+from query2label.evaluation.sizes import object_sizes
+from query2label.evaluation.thresholds import fit_thresholds
+from query2label.models.weights import load_strictly
+from query2label.training.feeds import validation_images
+from query2label.training.plan import Indices, rank_share
+from query2label.training.run_context import Run
+from query2label.training.scoring import score_batches
+from query2label.training.signals import RunInterruptedError
+
+FEW_POSITIVES = 10
+"""A label with fewer validation positives has an average precision and a threshold that say little."""
+NUM_NAMED = 8
+Logits = Float[np.ndarray, "n K"]
+PROTOCOL = f"validation images of the run, on which temperature and thresholds were fitted; {PLAIN_PROTOCOL}"
+
+
+def finish(run: Run) -> Report:
+    """Scores the validation images with the best weights, and completes the bundle by what that tells.
+
+    The images go through the path of prediction, also where training used cached features. Temperature and
+    thresholds are fitted on their scores; the report goes into `evaluation/`, broken images are listed.
+
+    Returns:
+        The report, in every process.
+    """
+    indices, logits = _score_best(run)
+    return run.ranks.first_does(lambda: _complete(run, indices, logits))
+
+
+def _complete(run: Run, indices: Indices, logits: Logits) -> Report:
+    data, bundle, folder = run.start.data, run.start.bundle, run.folder
+    targets = data.val.targets()[indices]
+    temperature = fit_temperature(logits, targets)
+    scores = scores_from_logits(logits, temperature)
+    thresholds = fit_thresholds(scores, targets)
+    report = report_from_scores(
+        scores,
+        targets,
+        labels=bundle.labels,
+        thresholds=thresholds,
+        temperature=temperature,
+        object_sizes=object_sizes(data.val, indices),
+        seed=run.config.train.seed,
+        protocol=PROTOCOL,
+        broken_images=_broken_in_validation(run),
+    )
+    changes = {
+        "thresholds": tuple(thresholds.tolist()),
+        "threshold_rule": "f1",
+        "temperature": temperature,
+        "metrics": {"protocol": report.protocol, "num_images": report.num_images, **report.headline()},
+    }
+    complete = Bundle.model_validate({**dict(bundle), **changes})
+    save_bundle(complete, run.start.model.state_dict(), folder.best)
+    report.save(folder.evaluation)
+    if len(run.broken):
+        run.broken.save_csv(folder.broken_images)
+    _tell(run, report)
+    return report
+
+
+def _score_best(run: Run) -> tuple[Indices, Logits]:
+    model, data = run.start.model, run.start.data
+    best = run.folder.best
+    run.ranks.first_does(lambda: load_strictly(model, read_weights(best), source=f"The weights of {best}"))
+    run.ranks.share_tensors(model.state_dict())
+    share = rank_share(np.arange(len(data.val)), rank=run.ranks.rank, world_size=run.ranks.world_size)
+    images = validation_images(
+        data, run.start.spec, run.config, indices=share, device=run.ranks.device, broken=run.broken
+    )
+    try:
+        with run.reporter.phase("final validation", total=len(images)) as phase:
+            indices, logits = score_batches(
+                {"best": model},
+                ((batch.images.to(run.ranks.device, copy=True), batch.indices) for batch in images),
+                num_labels=len(data.val.labels),
+                ranks=run.ranks,
+                stop=run.stop,
+                advance=phase.advance,
+            )
+    except RunInterruptedError as error:
+        raise RunInterruptedError(
+            f"Stopped by a signal after the last step, while the best weights were evaluated: finish with "
+            f"`q2l train --resume {run.folder.path}`.",
+            signal_number=error.signal_number,
+        ) from None
+    run.share_broken()
+    return indices, logits["best"]
+
+
+def _broken_in_validation(run: Run) -> dict[str, str]:
+    ours = {str(sample.path) for sample in run.start.data.val.samples}
+    return {path: reason for path, reason in run.broken.to_dict().items() if path in ours}
+
+
+def _tell(run: Run, report: Report) -> None:
+    say, interval = run.reporter.say, report.map_interval
+    spread = f" (95 % interval {interval.low:.4f} to {interval.high:.4f})" if interval else ""
+    at = report.decisions["thresholds"]
+    say(
+        f"Best epoch {run.state.best_epoch}: mAP {_number(report.map)}{spread} on {report.num_images} "
+        f"validation images; with the fitted thresholds CF1 {_number(at.cf1)}, OF1 {_number(at.of1)}."
+    )
+    rare = [row.label for row in report.per_label if 0 < row.num_positives < FEW_POSITIVES]
+    if report.absent_labels:
+        say(
+            f"{_count(report.absent_labels, run)} never shown by a validation image and in no mean: "
+            f"{_named(report.absent_labels)}."
+        )
+    if rare:
+        say(
+            f"{_count(rare, run)} shown by fewer than {FEW_POSITIVES} validation images, too few to trust "
+            f"their average precision and threshold: {_named(rare)}."
+        )
+    say("The thresholds were fitted on these images, so CF1 and OF1 on new images will be a little lower.")
+    if len(run.broken):
+        for path, reason in run.broken.to_dict().items():
+            run.reporter.note(f"Broken image: {path}: {reason}")
+        run.reporter.warn(
+            f"{len(run.broken)} images could not be read: replaced in training, left out of validation; "
+            f"{run.folder.broken_images} lists them."
+        )
+    say(f"The model is in {run.folder.best}: q2l predict PHOTO --model {run.folder.best}")
+
+
+def _count(labels: Sequence[str], run: Run) -> str:
+    return f"{len(labels)} of {len(run.start.bundle.labels)} labels {'is' if len(labels) == 1 else 'are'}"
+
+
+def _named(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - NUM_NAMED} more" if len(labels) > NUM_NAMED else ""
+    return ", ".join(labels[:NUM_NAMED]) + more
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"

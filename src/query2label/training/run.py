@@ -1,0 +1,191 @@
+"""The story of a run, from labelled images to an evaluated bundle."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from query2label.config import RunConfig, load_config
+from query2label.data.table_writer import write_table
+from query2label.errors import ConfigError, Q2LError
+from query2label.evaluation.report import Report
+from query2label.storage import recover_folder, write_json
+from query2label.training.checkpoint import load_checkpoint
+from query2label.training.distributed import Ranks, join_ranks
+from query2label.training.environment import describe_environment
+from query2label.training.finish import finish
+from query2label.training.loop import fit
+from query2label.training.metrics_log import Record
+from query2label.training.prepare import prepare_run
+from query2label.training.progress import Reporter
+from query2label.training.run_data import RunData
+from query2label.training.run_folder import RunFolder
+from query2label.training.signals import stop_on_signals
+from query2label.training.start import Start, build_start
+
+MAY_CHANGE = (
+    "data.path",
+    "data.num_workers",
+    "data.worker_timeout_seconds",
+    "data.max_broken_fraction",
+    "train.checkpoint_minutes",
+    "train.cache_dir",
+    "train.cache_max_gb",
+    "train.tensorboard",
+    "train.threads",
+)
+"""Settings that a resumed run may change: none of them decides which weights come out."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run gives."""
+
+    run_dir: Path
+    """The run folder; see `run_folder` for what is in it."""
+    best: Path
+    """The bundle with the best weights and fitted thresholds: for `Predictor.load` and `q2l predict`."""
+    report: Report
+    """Of that bundle on the validation images."""
+    epochs: list[Record]
+    """One record per epoch, as in metrics.jsonl."""
+
+
+def train(
+    config: RunConfig | None = None,
+    *,
+    out: Path | str,
+    data: Path | str | None = None,
+    recipe: Path | str | None = None,
+    overrides: Iterable[str] = (),
+    device: str = "auto",
+    quiet: bool = False,
+) -> RunResult:
+    """Trains a model on labelled images, and fits its thresholds on the validation images.
+
+        result = query2label.train(data="photos", out="runs/first", recipe="laptop")
+        print(result.report.map)
+        predictor = query2label.Predictor.load(result.best)
+
+    SIGTERM and Ctrl-C save the run at the next step and raise `RunInterruptedError`; `resume` goes on.
+    Unreadable data, a full disk and a loss that is not finite are each a `Q2LError` of one sentence.
+
+    Args:
+        config: The whole configuration; or leave it away and give a recipe, overrides, or neither.
+        out: New folder for the run.
+        data: Folder or file with the labelled images; `data.path` of the configuration counts where unset.
+        recipe: Name of a shipped recipe, or path of a TOML file.
+        overrides: Settings like `train.epochs=10`.
+        device: `auto` (CUDA where there is one), `cpu` or `cuda`.
+        quiet: Say nothing; `log.txt` has it all.
+
+    Raises:
+        ConfigError: If both a configuration and a recipe or overrides are given.
+    """
+    overrides = list(overrides)
+    if config is not None and (recipe is not None or overrides):
+        raise ConfigError("Give either a configuration or a recipe with overrides, not both.")
+    chosen = load_config(recipe, overrides) if config is None else config
+    if data is not None:
+        chosen = _with_data(chosen, Path(data))
+    return _run(RunFolder(Path(out)), chosen, is_new=True, device=device, quiet=quiet)
+
+
+def resume(
+    run_dir: Path | str, *, overrides: Iterable[str] = (), device: str = "auto", quiet: bool = False
+) -> RunResult:
+    """Goes on with a run exactly where it was saved; its last weights are those of a run never stopped.
+
+    A run that is at its end is only evaluated once more.
+
+    Args:
+        run_dir: The run folder.
+        overrides: Settings like `data.num_workers=4`; only those in `MAY_CHANGE`.
+        device: `auto`, `cpu` or `cuda`.
+        quiet: Say nothing; `log.txt` has it all.
+
+    Raises:
+        ConfigError: If the folder holds no run, or a setting would change the result.
+    """
+    folder = RunFolder(Path(run_dir))
+    config = folder.read_config()
+    overrides = list(overrides)
+    for override in overrides:
+        name = override.partition("=")[0].strip()
+        if name not in MAY_CHANGE:
+            raise ConfigError(
+                f"{name} cannot be changed in a run that goes on, as the result would be another: begin a "
+                f"new run for that. What can be set is {', '.join(MAY_CHANGE)}."
+            )
+    if overrides:
+        config = load_config(folder.config, overrides)
+    return _run(folder, config, is_new=False, device=device, quiet=quiet)
+
+
+def _run(folder: RunFolder, config: RunConfig, *, is_new: bool, device: str, quiet: bool) -> RunResult:
+    with join_ranks(device) as ranks, _torch_settings(config.train.threads), stop_on_signals() as stop:
+        if is_new:
+            ranks.first_does(folder.check_free)
+        checkpoint = None if is_new else load_checkpoint(folder.last)
+        start = build_start(config, ranks=ranks, load_weights=checkpoint is None)
+        ranks.first_does(lambda: _write_beginning(folder, config, start.data, ranks))
+        console = None if quiet or not ranks.is_first else Console()
+        with Reporter(console=console, log_path=folder.log if ranks.is_first else None) as reporter:
+            try:
+                _introduce(start, config, ranks=ranks, reporter=reporter)
+                run = prepare_run(
+                    start, folder, config, checkpoint=checkpoint, ranks=ranks, reporter=reporter, stop=stop
+                )
+                fit(run)
+                report = finish(run)
+            except Q2LError as error:
+                reporter.note(f"Ended: {error}")
+                raise
+        return RunResult(run_dir=folder.path, best=folder.best, report=report, epochs=run.state.records)
+
+
+def _write_beginning(folder: RunFolder, config: RunConfig, data: RunData, ranks: Ranks) -> None:
+    folder.write_config(config)
+    recover_folder(folder.best)
+    write_json(folder.environment, describe_environment(ranks))
+    if data.made_split is not None:
+        write_table(data.made_split, folder.split)
+
+
+def _introduce(start: Start, config: RunConfig, *, ranks: Ranks, reporter: Reporter) -> None:
+    data, parameters = start.data, list(start.model.parameters())
+    learn = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    reporter.say(
+        f"{len(data.train)} training and {len(data.val)} validation images with {len(data.train.labels)} "
+        f"labels, from {data.train.source}"
+    )
+    reporter.say(
+        f"{config.model.backbone} with head {config.model.head}: "
+        f"{sum(parameter.numel() for parameter in parameters) / 1e6:.1f} M parameters, {learn / 1e6:.1f} M "
+        f"of them learn; {ranks.device.type}, {config.train.precision}"
+        + (f", {ranks.world_size} processes" if ranks.world_size > 1 else "")
+    )
+    for warning in data.warnings:
+        reporter.warn(warning)
+
+
+@contextlib.contextmanager
+def _torch_settings(threads: int) -> Iterator[None]:
+    """The run's number of threads and its random numbers, put back afterwards."""
+    before = torch.get_num_threads()
+    with torch.random.fork_rng():
+        if threads:
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def _with_data(config: RunConfig, path: Path) -> RunConfig:
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": path.absolute()})})

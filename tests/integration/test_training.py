@@ -1,0 +1,300 @@
+"""Whole runs on small images, from `train` to what is in the run folder."""
+
+import csv
+import json
+import shutil
+import tomllib
+
+import numpy as np
+import pytest
+import torch
+
+import query2label
+from query2label.bundle import read_bundle, read_weights
+from query2label.config import load_config
+from query2label.data.load import load_dataset
+from query2label.errors import ConfigError, DataError
+from query2label.metrics import mean_average_precision
+from query2label.training.run import _torch_settings, resume, train
+
+SMALL = (
+    "model.backbone=test_efficientnet",
+    "model.weights=none",
+    "model.hidden_dim=16",
+    "model.feedforward_dim=32",
+    "data.image_size=32",
+    "data.num_workers=0",
+    "data.augment.randaugment_num_ops=1",
+    "train.batch_size=16",
+    "train.epochs=2",
+    "optim.lr=3e-3",
+    "optim.backbone_lr_scale=1.0",
+    "train.ema_decay=0.9",
+)
+
+
+def run_small(data, out, *more, **kwargs):
+    return train(data=data, out=out, overrides=(*SMALL, *more), device="cpu", quiet=True, **kwargs)
+
+
+def records(run_dir):
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(shapes, tmp_path_factory):
+    return run_small(shapes, tmp_path_factory.mktemp("runs") / "one")
+
+
+def test_train__fills_the_run_folder(finished, shapes):
+    names = {path.name for path in finished.run_dir.iterdir()}
+    assert names == {
+        "best", "config.toml", "environment.json", "evaluation", "last", "log.txt", "metrics.jsonl",
+    }  # fmt: skip
+    config = tomllib.loads((finished.run_dir / "config.toml").read_text())
+    assert config["data"]["path"] == str(shapes)
+    assert config["train"]["epochs"] == 2
+    assert load_config(finished.run_dir / "config.toml").model.hidden_dim == 16
+    environment = json.loads((finished.run_dir / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["device"] == "cpu"
+    assert json.loads((finished.run_dir / "evaluation" / "report.json").read_text())["num_images"] == 21
+    assert "Best epoch" in (finished.run_dir / "log.txt").read_text()
+
+
+def test_train__logs_one_record_per_epoch(finished):
+    found = records(finished.run_dir)
+    assert found == finished.epochs
+    assert [(record["epoch"], record["step"]) for record in found] == [(1, 3), (2, 6)]
+    for record in found:
+        assert record["map"] == record["map_ema"]
+        assert {"train_loss", "val_loss", "map_raw", "lr", "images_per_second", "seconds", "best"} <= {
+            *record
+        }
+
+
+def test_train__the_bundle_predicts_what_the_report_says(finished, shapes):
+    val = load_dataset(shapes, split="val")
+    predictor = query2label.Predictor.load(finished.best)
+    predictions = predictor([sample.path for sample in val.samples])
+    names = read_bundle(finished.best).labels
+    scores = np.array([[prediction.scores[name] for name in names] for prediction in predictions])
+    assert mean_average_precision(scores, val.targets()) == pytest.approx(finished.report.map, abs=1e-9)
+
+
+def test_train__the_bundle_is_complete(finished, shapes):
+    bundle = read_bundle(finished.best)
+    assert bundle.labels == load_dataset(shapes).labels.names
+    assert bundle.preprocess.image_size == (32, 32)
+    assert bundle.threshold_rule == "f1"
+    assert bundle.temperature != 1.0
+    assert bundle.thresholds != (0.5, 0.5, 0.5)
+    assert bundle.metrics["mAP"] == finished.report.map
+    assert bundle.metrics["num_images"] == 21
+    assert bundle.run["train"]["epochs"] == 2
+    assert bundle.run["data"]["path"] == shapes.name
+    assert bundle.versions["torch"] == torch.__version__
+
+
+def test_train__validation_in_training_agrees_with_the_final_evaluation(finished):
+    best = max(finished.epochs, key=lambda record: record["map"])
+    assert best["best"]
+    assert best["map"] == pytest.approx(finished.report.map, abs=1e-9)
+
+
+def test_train__is_the_same_twice(finished, shapes, tmp_path):
+    again = run_small(shapes, tmp_path / "again", "data.num_workers=2")
+    first, second = read_weights(finished.best), read_weights(again.best)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    times = {"images_per_second", "seconds", "validation_seconds"}
+    for one, two in zip(finished.epochs, again.epochs, strict=True):
+        assert {k: v for k, v in one.items() if k not in times} == {
+            k: v for k, v in two.items() if k not in times
+        }
+
+
+def test_train__learns(shapes, tmp_path):
+    result = run_small(
+        shapes, tmp_path / "run", "train.epochs=12", "data.augment.cutout=0.0"
+    )
+    assert result.report.map > 0.9
+    assert result.epochs[-1]["train_loss"] < result.epochs[0]["train_loss"] / 2
+
+
+def test_train__leaves_the_callers_torch_as_it_was(shapes, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.random.get_rng_state()
+    run_small(shapes, tmp_path / "run", "train.epochs=1")
+    assert torch.equal(torch.random.get_rng_state(), expected)
+
+
+def test_torch_settings__hold_for_the_run_alone():
+    with _torch_settings(threads=3):
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == 1
+
+
+def test_train__stops_early(shapes, tmp_path):
+    result = run_small(
+        shapes, tmp_path / "run", "train.epochs=9", "train.patience=2", "optim.lr=1e-12", "train.ema_decay=0"
+    )
+    assert len(result.epochs) == 3
+    assert (
+        "Stopped early: 2 epochs without a better mAP than epoch 1's."
+        in (tmp_path / "run" / "log.txt").read_text()
+    )
+    assert "map_ema" not in result.epochs[0]
+    again = resume(tmp_path / "run", quiet=True)
+    assert len(again.epochs) == 3
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("model.head=linear", "train.accumulate=3"),
+        ("model.head=csra", "optim.schedule=cosine", "optim.clip_norm=0"),
+        ("model.head=ml_decoder", "data.augment.mixup_alpha=0.4", "data.augment.cutmix_alpha=1.0"),
+        ("model.freeze=stem", "model.freeze_norm=true", "train.precision=bf16"),
+        ("model.backbone=test_vit", "loss.name=bce", "data.image_size=160"),
+    ],
+)
+def test_train__runs_with_other_heads_and_settings(shapes, tmp_path, more):
+    result = run_small(shapes, tmp_path / "run", "train.epochs=1", *more)
+    assert 0 < result.report.map <= 1
+
+
+@pytest.mark.parametrize("head", ["query2label", "linear", "csra", "ml_decoder"])
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "test_vit", "test_convnext"])
+def test_train__every_parameter_that_learns_gets_a_gradient(head, backbone):
+    # DistributedDataParallel waits for ever for one that does not.
+    from query2label.models.build import build_model
+
+    config = load_config(None, [f"model.backbone={backbone}", "model.weights=none", f"model.head={head}"])
+    model = build_model(config.model, 5, image_size=(160, 160))
+    model(torch.randn(2, 3, 160, 160)).sum().backward()
+    missing = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert missing == []
+
+
+def test_train__makes_a_split_where_there_is_none(shapes, tmp_path):
+    rows = [line.rsplit(",", 1)[0] for line in (shapes / "labels.csv").read_text().splitlines()]
+    data = shutil.copytree(shapes, tmp_path / "data")
+    (data / "labels.csv").write_text("\n".join(rows) + "\n")
+    result = run_small(data, tmp_path / "run", "train.epochs=1")
+    with (tmp_path / "run" / "split.csv").open() as file:
+        splits = [row["split"] for row in csv.DictReader(file)]
+    assert len(splits) == 61
+    assert splits.count("val") == result.report.num_images
+    assert 8 <= splits.count("val") <= 16
+    assert "Resumed" not in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_train__takes_test_for_validation_and_says_so(shapes, tmp_path):
+    data = shutil.copytree(shapes, tmp_path / "data")
+    (data / "labels.csv").write_text((shapes / "labels.csv").read_text().replace(",val", ",test"))
+    run_small(data, tmp_path / "run", "train.epochs=1")
+    assert (
+        "Warning: There is no split 'val': the test images choose"
+        in (tmp_path / "run" / "log.txt").read_text()
+    )
+
+
+def test_train__names_broken_images(shapes, tmp_path):
+    data = shutil.copytree(shapes, tmp_path / "data")
+    (data / "03.png").write_bytes(b"not an image")
+    (data / "50.png").write_bytes(b"")
+    result = run_small(data, tmp_path / "run", "train.epochs=1", "data.max_broken_fraction=0.1")
+    with (tmp_path / "run" / "broken_images.csv").open() as file:
+        listed = [row["image"] for row in csv.DictReader(file)]
+    assert listed == [str(data / "03.png"), str(data / "50.png")]
+    assert result.report.num_images == 20
+    assert [*result.report.broken_images] == [str(data / "50.png")]
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "2 images could not be read" in log
+    assert f"Broken image: {data / '03.png'}" in log
+
+
+def test_train__too_many_broken_images_end_the_run(shapes, tmp_path):
+    data = shutil.copytree(shapes, tmp_path / "data")
+    for number in range(10):
+        (data / f"{number:02d}.png").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"are broken, more than the 2\.0% that"):
+        run_small(data, tmp_path / "run", "train.epochs=1")
+
+
+def test_train__says_which_labels_validation_never_shows(shapes, tmp_path):
+    data = shutil.copytree(shapes, tmp_path / "data")
+    text = (shapes / "labels.csv").read_text().splitlines()
+    text[1] = text[1].replace(",train", "|dog,train")
+    (data / "labels.csv").write_text("\n".join(text))
+    result = run_small(data, tmp_path / "run", "train.epochs=1")
+    assert result.report.absent_labels == ("dog",)
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "1 of 4 labels is never shown by a validation image and in no mean: dog." in log
+
+
+def test_train__refuses_what_cannot_work_and_writes_nothing(shapes, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError, match="No data are named"):
+        train(out=out, quiet=True)
+    with pytest.raises(DataError, match="does not exist"):
+        run_small(tmp_path / "absent", out)
+    with pytest.raises(DataError, match="has no split 'train2017'"):
+        run_small(shapes, out, "data.train_split=train2017")
+    with pytest.raises(ConfigError, match="are both 'train'"):
+        run_small(shapes, out, "data.val_split=train")
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        run_small(shapes, out, "train.precision=fp16")
+    with pytest.raises(ConfigError, match="either a configuration or a recipe"):
+        train(load_config(), data=shapes, out=out, recipe="laptop", quiet=True)
+    with pytest.raises(ConfigError, match="Unknown device 'tpu'"):
+        train(data=shapes, out=out, device="tpu", quiet=True)
+    assert not out.exists()
+
+
+def test_train__refuses_a_folder_that_holds_a_run(finished, shapes):
+    before = (finished.run_dir / "config.toml").read_bytes()
+    with pytest.raises(
+        ConfigError, match=f"already holds a run: go on with it by --resume {finished.run_dir}"
+    ):
+        run_small(shapes, finished.run_dir, "train.epochs=7")
+    assert (finished.run_dir / "config.toml").read_bytes() == before
+
+
+def test_train__refuses_data_without_positives(tmp_path):
+    from PIL import Image
+
+    rows = ["image,dog,split"]
+    for number in range(6):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{int(number < 3)},{'train' if number < 3 else 'val'}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=r"No validation image of .* shows any label"):
+        run_small(tmp_path, tmp_path / "run")
+
+
+def test_train__caches_the_features_of_a_frozen_backbone(shapes, tmp_path):
+    frozen = (
+        "model.freeze=all", "train.cache_features=true", f"train.cache_dir={tmp_path / 'cache'}",
+        "train.cache_views=2", "train.epochs=3",
+    )  # fmt: skip
+    result = run_small(shapes, tmp_path / "run", *frozen)
+    best = max(result.epochs, key=lambda record: record["map"])
+    # The cache's plain view is float32: validation from it is validation by the real path.
+    assert best["map"] == pytest.approx(result.report.map, abs=1e-9)
+    again = run_small(shapes, tmp_path / "again", *frozen, "data.num_workers=2")
+    first, second = read_weights(result.best), read_weights(again.best)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_train__cached_and_uncached_heads_learn_alike_without_augmentation(shapes, tmp_path):
+    plain = (
+        "model.freeze=all", "model.dropout=0", "data.augment.flip=0", "data.augment.randaugment_num_ops=0",
+        "data.augment.cutout=0", "train.cache_views=1", f"train.cache_dir={tmp_path / 'cache'}",
+    )  # fmt: skip
+    cached = run_small(shapes, tmp_path / "cached", *plain, "train.cache_features=true")
+    uncached = run_small(shapes, tmp_path / "uncached", *plain)
+    for one, other in zip(cached.epochs, uncached.epochs, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+    assert cached.report.map == pytest.approx(uncached.report.map, abs=1e-3)
