@@ -43,6 +43,14 @@ def test_losses__are_finite_and_push_wrong_answers_back_at_logits_of_100(loss, d
 
 
 @every_loss
+def test_losses__compute_in_float32_under_autocast(loss):
+    logits, targets = torch.tensor([[3.3, -2.7, 0.1]]), torch.tensor([[0.0, 1.0, 1.0]])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(logits, targets)
+    assert torch.equal(value, loss(logits, targets))
+
+
+@every_loss
 def test_losses__gradient_of_a_wrong_answer_does_not_shrink_as_it_gets_worse(loss):
     logits = torch.linspace(3, 100, 50).reshape(1, -1)
     for targets, side in ((torch.zeros(1, 50), 1), (torch.ones(1, 50), -1)):

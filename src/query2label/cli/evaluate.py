@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from query2label.cli.data import DataFormat, DifficultObjects, DifficultOption
+from query2label.errors import ConfigError
 
 _NUM_LABELS_SHOWN = 100
 
@@ -43,6 +44,9 @@ def evaluate_command(
 
     Numbers are in percent on the terminal, and in [0, 1] in files and JSON.
     """
+    if out is not None and out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file: give a folder for report.json and labels.csv.")
+
     from rich.console import Console
 
     from query2label.cli.image_progress import image_progress

@@ -67,7 +67,7 @@ def rank_all(
         crowd: For each image its row of `CROWDS`.
         object_sizes: 0, 1, 2 for a label that shows at most small, medium or large, else -1.
     """
-    after, before = CalibrationBins(), CalibrationBins(temperature=temperature)
+    calibration = {power: CalibrationBins(temperature=power) for power in (1.0, temperature)}
     ranked: list[_Measured] = []
     by_crowd: list[list[float | None]] = [[] for _ in CROWDS]
     by_size: list[list[float | None]] = [[] for _ in SIZES]
@@ -75,8 +75,8 @@ def rank_all(
     for label, (score, target) in enumerate(label_columns(scores, targets)):
         whole = rank_label(score, target)
         ranked.append(_measure(whole))
-        after.add(whole)
-        before.add(whole)
+        for bins in calibration.values():
+            bins.add(whole)
         for row, values in enumerate(by_crowd):
             inside = crowd == row
             values.append(_ap(rank_label(score[inside], target[inside])))
@@ -90,8 +90,8 @@ def rank_all(
         by_crowd=[LabelValues.from_list(values) for values in by_crowd],
         by_size=[LabelValues.from_list(values) for values in by_size] if object_sizes is not None else [],
         size_positives=size_positives.tolist(),
-        calibration_error=after.error(),
-        uncalibrated_error=before.error(),
+        calibration_error=calibration[1.0].error(),
+        uncalibrated_error=calibration[temperature].error(),
     )
 
 

@@ -128,8 +128,15 @@ def report_from_scores(
 
     Returns:
         The report.
+
+    Raises:
+        ValueError: If there is not one label and one threshold per column.
     """
     limits = np.asarray(thresholds, dtype=np.float64)
+    if not scores.shape[1] == len(labels) == len(limits):
+        raise ValueError(
+            f"There are {len(labels)} labels and {len(limits)} thresholds for {scores.shape[1]} columns of scores."
+        )
     counts = count_decisions(scores, targets, thresholds=limits)
     rules: dict[str, dict[str, Any]] = {
         "0.5": {"thresholds": 0.5},

@@ -109,6 +109,13 @@ def test_report_from_scores__refuses_nan():
         report_from_scores(scores, targets, labels=LABELS, thresholds=[0.5] * 4)
 
 
+def test_report_from_scores__refuses_another_number_of_labels_or_thresholds():
+    with pytest.raises(ValueError, match="4 labels and 1 thresholds for 4 columns"):
+        make_report(thresholds=[0.5])
+    with pytest.raises(ValueError, match="3 labels and 4 thresholds for 4 columns"):
+        make_report(labels=LABELS[:3])
+
+
 def test_report_from_scores__works_where_nothing_is_known():
     for num_images in (0, 3):
         scores = np.full((num_images, 2), 0.5, np.float32)

@@ -1,0 +1,142 @@
+"""`q2l evaluate` and `q2l thresholds` on a small bundle: what is printed, written and changed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from query2label.bundle import Bundle, read_bundle
+from query2label.cli.app import app
+from query2label.config import ModelConfig
+from query2label.evaluation.evaluate import evaluate
+from query2label.inference.predictor import Predictor
+from query2label.models.build import build_model
+from query2label.preprocess import PreprocessSpec
+from query2label.storage import sha256_of
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run() -> Run:
+    def invoke(*arguments: object, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "140"})
+        assert result.exit_code == code, result.output
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    lines = ["image,labels,split"]
+    for number in range(12):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+        labels = "|".join(name for name in ("cat", "dog") if rng.random() < 0.6)
+        lines.append(f"{number}.png,{labels},{'val' if number < 7 else 'test'}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    config = ModelConfig(backbone="test_resnet", weights="none", hidden_dim=16)
+    model = build_model(config, 2)
+    model.bundle = Bundle(
+        model=config,
+        labels=("cat", "dog"),
+        preprocess=PreprocessSpec(image_size=(32, 32)),
+        thresholds=(0.5, 0.5),
+        metrics={"mAP": 0.9, "CF1": 0.8},
+    )
+    model.save_pretrained(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def test_evaluate__prints_the_headline_and_writes_the_report(
+    run: Run, bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = run("evaluate", "--model", bundle, "--data", data, "--workers", 0, "--out", out)
+    expected = evaluate(Predictor.load(bundle, device="cpu"), data)
+    assert result.stdout.startswith(f"mAP {100 * expected.map:.1f} (95% interval")
+    assert f"5 images: split test of {data} (table)" in result.stdout
+    assert json.loads((out / "report.json").read_text()) == json.loads(expected.to_json())
+    assert (out / "labels.csv").read_text().startswith("label,num_positives,")
+
+
+def test_evaluate__prints_json_and_nothing_else(run: Run, bundle: Path, data: Path) -> None:
+    options = ("--workers", 0, "--split", "val", "--top-k", 1, "--resamples", 0, "--json")
+    report = json.loads(run("evaluate", "--model", bundle, "--data", data, *options).stdout)
+    assert report["num_images"] == 7
+    assert report["map_interval"] is None
+    assert list(report["decisions"]) == ["thresholds", "0.5", "top-1", "top-1 at 0.5"]
+
+
+def test_evaluate__refuses_a_file_as_output_folder_before_it_starts(
+    run: Run, bundle: Path, data: Path
+) -> None:
+    out = data / "labels.csv"
+    result = run("evaluate", "--model", bundle, "--data", data, "--out", out, code=2)
+    assert f"--out {out} is a file: give a folder" in result.stderr
+
+
+def test_evaluate__a_bundle_path_gives_the_same_report_as_its_predictor(bundle: Path, data: Path) -> None:
+    assert evaluate(bundle, data) == evaluate(Predictor.load(bundle, device="cpu"), data)
+
+
+def test_thresholds__fits_on_the_validation_split_and_leaves_the_weights(
+    run: Run, bundle: Path, data: Path
+) -> None:
+    weights = sha256_of(bundle / "model.safetensors")
+    result = run("thresholds", "--model", bundle, "--data", data, "--rule", "recall=1", "--workers", 0)
+    changed = read_bundle(bundle)
+    assert changed.threshold_rule == "recall=1 on 7 images"
+    assert changed.thresholds != (0.5, 0.5)
+    assert changed.metrics["num_images"] == 7
+    assert f"{changed.thresholds[0]:.3f}" in result.stdout
+    assert sha256_of(bundle / "model.safetensors") == weights
+    report = evaluate(bundle, data, split="val")
+    assert report.decisions["thresholds"].cr == 1.0
+    assert changed.metrics["mAP"] == pytest.approx(report.map)
+
+
+def test_thresholds__sets_one_for_all_without_data(run: Run, bundle: Path) -> None:
+    result = run("thresholds", "--model", bundle, "--set-all", "0.3")
+    changed = read_bundle(bundle)
+    assert (changed.thresholds, changed.threshold_rule) == ((0.3, 0.3), "fixed 0.3")
+    assert changed.metrics == {"mAP": 0.9}
+    assert "Rule: fixed 0.3. Temperature 1.000." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Give either --data to fit thresholds on, or --set-all"),
+        (("--data", "x", "--set-all", "0.5"), "Give either --data to fit thresholds on, or --set-all"),
+        (("--data", "x", "--rule", "f2"), "Unknown threshold rule 'f2'"),
+        (("--data", "x"), "does not exist"),
+    ],
+)
+def test_thresholds__mistakes_are_one_sentence_and_change_nothing(
+    run: Run, bundle: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    before = sha256_of(bundle / "config.json")
+    result = run("thresholds", "--model", bundle, *arguments, code=2)
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sha256_of(bundle / "config.json") == before
+
+
+def test_thresholds__needs_a_bundle_on_this_machine(run: Run) -> None:
+    result = run("thresholds", "--model", "someone/model", "--set-all", "0.5", code=2)
+    assert "There is no bundle at someone/model" in result.stderr
