@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
-import pickle
 import queue
 import signal
 import sys
@@ -126,7 +125,7 @@ class _Lane(Generic[Job, Result]):
                     raise LostJobError(
                         position, self._item(), f"took longer than {self.timeout_seconds:g} seconds"
                     )
-                result = _receive(self.connection)
+                result = self.connection.recv()
                 self._send(position + JOBS_AHEAD * self.positions.step)
                 break
             except (EOFError, OSError):  # the other end of the pipe is gone, maybe in the middle of a result
@@ -213,32 +212,11 @@ def _attempt(work: Any, job: Any, report: Report) -> object:
 def _send_results(connection: Connection, outbox: queue.Queue[object]) -> None:
     try:
         while True:
-            _send_result(connection, outbox.get())
+            connection.send(outbox.get())
     except ConnectionError:
         pass  # the parent has gone
     finally:
         os._exit(1)  # a process that cannot send would be waited for in vain
-
-
-def _send_result(connection: Connection, result: object) -> None:
-    # Arrays travel beside the pickle, without being copied into it, and not through /dev/shm, which
-    # containers keep tiny.
-    buffers: list[pickle.PickleBuffer] = []
-    payload = pickle.dumps(result, protocol=5, buffer_callback=buffers.append)
-    views = [buffer.raw() for buffer in buffers]
-    connection.send([view.nbytes for view in views])
-    connection.send_bytes(payload)
-    for view in views:
-        connection.send_bytes(view)
-
-
-def _receive(connection: Connection) -> Any:
-    sizes = connection.recv()
-    payload = connection.recv_bytes()
-    buffers = [bytearray(size) for size in sizes]
-    for buffer in buffers:
-        connection.recv_bytes_into(buffer)
-    return pickle.loads(payload, buffers=buffers)  # noqa: S301 (from our own child process, through a pipe)
 
 
 def _how_it_ended(exit_code: int) -> str:
