@@ -135,7 +135,8 @@ def report_from_scores(
     limits = np.asarray(thresholds, dtype=np.float64)
     if not scores.shape[1] == len(labels) == len(limits):
         raise ValueError(
-            f"There are {len(labels)} labels and {len(limits)} thresholds for {scores.shape[1]} columns of scores."
+            f"There are {len(labels)} labels and {len(limits)} thresholds for {scores.shape[1]} columns "
+            "of scores."
         )
     counts = count_decisions(scores, targets, thresholds=limits)
     rules: dict[str, dict[str, Any]] = {
