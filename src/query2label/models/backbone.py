@@ -70,6 +70,8 @@ class SpatialBackbone(nn.Module):
         Args:
             part: `stem` is the stem and the first stage (a plain ViT has no stages: the first block).
             norm: Also freeze the weights and statistics of all normalization layers.
+
+        A model whose first stage timm does not know is a `ConfigError` for `stem`.
         """
         self.frozen_part = part
         if part == "all":
@@ -94,6 +96,11 @@ class SpatialBackbone(nn.Module):
         return features.permute(0, 3, 1, 2) if self.layout == "channels last" else features
 
     def _freeze_stem(self) -> None:
+        if not hasattr(self.model, "group_matcher"):
+            raise ConfigError(
+                f"timm does not say where the first stage of {self.architecture} ends: "
+                "set model.freeze to none or all."
+            )
         groups = group_parameters(self.model, self.model.group_matcher(coarse=True))
         frozen = {*groups[0], *groups[1]}
         for name in frozen:
@@ -180,10 +187,13 @@ def _probe(backbone: SpatialBackbone, image_size: tuple[int, int]) -> int:
     """
     backbone.train()  # in evaluation mode, some models would keep tensors of this run
     try:
-        features, _ = _run_shapes(_LastFeatures(backbone.model), image_size)
-        backbone.layout = _layout(backbone.model, features)
-        features, parameters = _run_shapes(backbone, image_size)
-        gradients = torch.autograd.grad(features.sum(), list(parameters.values()), allow_unused=True)
+        with torch.inference_mode(mode=False), torch.enable_grad():  # whatever the caller is in
+            features, _ = _run_shapes(_LastFeatures(backbone.model), image_size)
+            backbone.layout = _layout(backbone.model, features)
+            features, parameters = _run_shapes(backbone, image_size)
+            gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+                features.sum(), list(parameters.values()), allow_unused=True
+            )
     except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
         height, width = image_size
         reason = (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")

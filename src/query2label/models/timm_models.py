@@ -7,7 +7,7 @@ import difflib
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 from huggingface_hub import HfApi, try_to_load_from_cache
@@ -18,7 +18,7 @@ from query2label.errors import ConfigError
 from query2label.models.offline import OFFLINE_ARCHITECTURES, offline_weights_path, read_offline_weights
 from query2label.models.weights import load_strictly, read_weights_file
 
-_NETWORK_ERRORS = (OSError, *HfHubHTTPError.__bases__)
+_NETWORK_ERRORS = cast("tuple[type[Exception], ...]", (OSError, *HfHubHTTPError.__bases__))
 """What the hub's client raises without a network: its HTTP library's error, whichever that is today."""
 
 _HUB_TIMEOUT_SECONDS = 10.0
@@ -29,7 +29,7 @@ def build_timm_model(
 ) -> nn.Module:
     """A timm model without classifier; see `build_backbone` for the arguments and errors."""
     settings = _settings_of(name)
-    create = functools.partial(_create, name, settings, image_size, output_stride)
+    create: Callable[..., nn.Module] = functools.partial(_create, name, settings, image_size, output_stride)
     if weights == "none":
         return create()
     if weights == "pretrained":
@@ -105,7 +105,7 @@ def _create_dilated(name: str, output_stride: int, **pretrained: Any) -> Any:
         ) from None
 
 
-def _create_pretrained(name: str, settings: Any, create: Callable[..., Any]) -> Any:
+def _create_pretrained(name: str, settings: Any, create: Callable[..., nn.Module]) -> nn.Module:
     if not settings.has_weights:
         raise ConfigError(
             f"Backbone {name} has no pretrained weights: set model.weights to none or to a weights file."
