@@ -46,7 +46,7 @@ def explain_command(
     from query2label.storage import atomic_file
 
     predictor = Predictor.load(model, device=device)
-    wanted = [name.strip() for name in labels.split(",")] if labels is not None else None
+    wanted = None if labels is None else _names(labels, predictor.labels)
     written: set[Path] = set()
     for path in paths:
         try:
@@ -61,6 +61,11 @@ def explain_command(
         typer.echo(printable(str(picture)))
     if not written:
         raise typer.Exit(1)
+
+
+def _names(text: str, labels: tuple[str, ...]) -> list[str]:
+    """The names in `text`, between commas; a label with a comma in it is known as a whole."""
+    return [text] if text in labels else [name.strip() for name in text.split(",")]
 
 
 def _free_name(folder: Path, image: Path, written: set[Path]) -> Path:

@@ -104,22 +104,18 @@ class Predictor:
             A `Prediction` for one image, else a list. An image that cannot be read gives a `Prediction` with
             `error` and no labels.
         """
-        options: dict[str, Any] = {"top_k": top_k, "threshold": threshold, "batch_size": batch_size}
-        if isinstance(source, str | Path) and Path(source).is_dir():
-            source = images_in(Path(source))
-        if isinstance(source, str | Path | bytes | Image.Image | np.ndarray):
-            return next(self.stream([source], **options))
-        return list(self.stream(source, **options))
+        predictions = self.stream(source, top_k=top_k, threshold=threshold, batch_size=batch_size)
+        return next(predictions) if _is_one_image(source) else list(predictions)
 
     def stream(
         self,
-        sources: Iterable[ImageSource],
+        source: ImageSource | Iterable[ImageSource],
         *,
         top_k: int | None = None,
         threshold: float | Mapping[str, float] | None = None,
         batch_size: int = 16,
     ) -> Iterator[Prediction]:
-        """Predictions one after the other, for more images than fit into memory; options as in a call.
+        """Predictions one after the other, for more images than fit into memory; arguments as in a call.
 
         Raises:
             ConfigError: If an option is out of range.
@@ -129,7 +125,7 @@ class Predictor:
         thresholds = self._thresholds(threshold)
         ranked_only = top_k is not None and threshold is None
         choice = _Choice(self.labels, thresholds, top_k=top_k, ranked_only=ranked_only)
-        return self._stream(iter(sources), choice, batch_size)
+        return self._stream(_each(source), choice, batch_size)
 
     def _stream(
         self, sources: Iterator[ImageSource], choice: _Choice, batch_size: int
@@ -190,7 +186,20 @@ class _Choice:
         )
 
 
+def _is_folder(source: object) -> bool:
+    return isinstance(source, str | Path) and Path(source).is_dir()
+
+
+def _is_one_image(source: object) -> bool:
+    return isinstance(source, str | Path | bytes | Image.Image | np.ndarray) and not _is_folder(source)
+
+
+def _each(source: Any) -> Iterator[ImageSource]:
+    if _is_folder(source):
+        return iter(images_in(Path(source)))
+    return iter([source] if _is_one_image(source) else source)
+
+
 def _name_of(source: ImageSource) -> str | None:
-    if isinstance(source, str | Path):
-        return str(source)
-    return getattr(source, "filename", None) or None
+    name = source if isinstance(source, str | Path) else getattr(source, "filename", None)
+    return str(name) if name else None

@@ -120,6 +120,7 @@ def test_stream__takes_images_only_as_it_goes(predictor: Predictor) -> None:
             taken.append(number)
             yield picture((0, 0, 255))
 
+    assert [p.labels for p in predictor.stream(picture((255, 0, 0)))] == [("red",)]
     stream = predictor.stream(images(), batch_size=4)
     assert taken == []
     assert next(stream).labels == ("blue",)

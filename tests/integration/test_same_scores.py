@@ -1,0 +1,104 @@
+"""Validation in training, `evaluate`, `Predictor` and `q2l predict` score an image in the same way."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import query2label.evaluation.evaluate
+import query2label.training.finish
+from query2label.cli.app import app
+from query2label.data.load import load_dataset
+from query2label.evaluation.evaluate import evaluate
+from query2label.inference.predictor import Predictor
+from query2label.training.run import train
+
+SMALL = (
+    "model.backbone=test_resnet",
+    "model.weights=none",
+    "model.hidden_dim=16",
+    "data.image_size=[48, 40]",
+    "data.num_workers=0",
+    "train.batch_size=8",
+    "train.epochs=1",
+)
+
+
+def odd_images(folder: Path) -> None:
+    """Twenty-four images of the kinds that decoders treat differently, half of them for validation."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    rows = ["image,split,cat,dog"]
+    for number in range(24):
+        size = (int(generator.integers(30, 90)), int(generator.integers(30, 90)), 3)
+        image = Image.fromarray(generator.integers(0, 256, size, dtype=np.uint8))
+        kind = number // 2 % 6
+        name = f"{number}.{'jpg' if kind < 3 else 'png'}"
+        if kind == 0:
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            image.save(folder / name, exif=exif)
+        elif kind == 5:
+            Image.fromarray(generator.integers(0, 65536, size[:2], dtype=np.uint16)).save(folder / name)
+        else:
+            image.convert(["RGB", "CMYK", "L", "RGBA", "P"][kind - 1 if kind < 3 else kind]).save(
+                folder / name
+            )
+        rows.append(f"{name},{'val' if number % 2 else 'train'},{number // 2 % 2},{number // 4 % 2}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize("resize", ["squash", "letterbox", "crop"])
+def test_scores__are_the_same_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resize: str
+) -> None:
+    seen: dict[str, np.ndarray] = {}
+
+    def record(module: Any, name: str) -> None:
+        original = module.report_from_scores
+
+        def recording(scores: np.ndarray, *arguments: Any, **options: Any) -> Any:
+            seen[name] = scores
+            return original(scores, *arguments, **options)
+
+        monkeypatch.setattr(module, "report_from_scores", recording)
+
+    record(query2label.training.finish, "training")
+    record(query2label.evaluation.evaluate, "evaluate")
+    odd_images(tmp_path / "data")
+    result = train(
+        data=tmp_path / "data",
+        out=tmp_path / "run",
+        overrides=(*SMALL, f"data.resize={resize}"),
+        device="cpu",
+        quiet=True,
+    )
+    report = evaluate(result.best, tmp_path / "data", split="val", batch_size=5)
+
+    samples = load_dataset(tmp_path / "data", split="val").samples
+    assert len(samples) == 12
+    paths = [str(sample.path) for sample in samples]
+    predictor = Predictor.load(result.best, device="cpu")
+    seen["predictor"] = np.array([list(prediction.scores.values()) for prediction in predictor(paths)])
+    arguments = ["predict", *paths, "--model", str(result.best), "--format", "jsonl", "--batch-size", "1"]
+    printed = CliRunner().invoke(app, arguments)
+    assert printed.exit_code == 0, printed.output
+    lines = [json.loads(line) for line in printed.stdout.splitlines()]
+    seen["command line"] = np.array([[line["scores"]["cat"], line["scores"]["dog"]] for line in lines])
+
+    assert np.ptp(seen["predictor"][:, 0]) > 1e-4
+    for name, scores in seen.items():
+        np.testing.assert_allclose(scores, seen["predictor"], rtol=0, atol=1e-6, err_msg=name)
+    assert report.map == pytest.approx(result.report.map, abs=1e-9)
+    thresholds = np.float32(list(predictor.bundle.thresholds))
+    for line, scores in zip(lines, seen["predictor"], strict=True):
+        expected = {
+            label
+            for label, score, limit in zip(("cat", "dog"), scores, thresholds, strict=True)
+            if score >= limit
+        }
+        assert set(line["labels"]) == expected
