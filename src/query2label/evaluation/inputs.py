@@ -126,7 +126,7 @@ def resolve_data(
 
 
 def describe_images(data: Dataset, split: str | None, difficult: Difficult) -> str:
-    """In words: which images, and what difficult objects were taken for."""
+    """In words: which images, and what difficult objects were taken for; it may be published, so no path."""
     images = "all images" if split is None else f"split {split}"
     voc = f", difficult objects: {difficult}" if data.format == "voc" else ""
-    return f"{images} of {data.source} ({data.format}{voc})"
+    return f"{images} of {data.source.name} ({data.format}{voc})"

@@ -69,7 +69,7 @@ def test_evaluate__prints_the_headline_and_writes_the_report(
     result = run("evaluate", "--model", bundle, "--data", data, "--workers", 0, "--out", out)
     expected = evaluate(Predictor.load(bundle, device="cpu"), data)
     assert result.stdout.startswith(f"mAP {100 * expected.map:.1f} (95% interval")
-    assert f"5 images: split test of {data} (table)" in result.stdout
+    assert "5 images: split test of data (table)" in result.stdout
     assert json.loads((out / "report.json").read_text()) == json.loads(expected.to_json())
     assert (out / "labels.csv").read_text().startswith("label,num_positives,")
 
