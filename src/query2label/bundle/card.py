@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from query2label.bundle.schema import Bundle
+from query2label.config import dump_config, parse_config
+from query2label.errors import ConfigError
 
 BEGIN: Final = "<!-- query2label: begin -->"
 END: Final = "<!-- query2label: end -->"
@@ -116,11 +118,17 @@ def _limits(bundle: Bundle) -> str:
 
 
 def _origin(bundle: Bundle) -> str:
-    rows = [
-        f"| {_markdown(name)} | {value} |"
-        for name, value in _flat({"run": bundle.run, "versions": bundle.versions})
-    ]
-    return "\n".join(["## Where it came from", "", "| setting | value |", "|---|---|", *rows]) if rows else ""
+    versions = ", ".join(f"{_markdown(name)} {_markdown(text)}" for name, text in bundle.versions.items())
+    parts = [f"Made with {versions}." if versions else "", _recipe(bundle)]
+    return "\n\n".join(["## Where it came from", *filter(None, parts)]) if any(parts) else ""
+
+
+def _recipe(bundle: Bundle) -> str:
+    try:
+        toml = dump_config(parse_config(bundle.run, where="the run")) if bundle.run else ""
+    except ConfigError:  # of another version: config.json has it as it was
+        toml = ""
+    return f"The recipe, for `q2l train --recipe`:\n\n```toml\n{toml}```" if toml else ""
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
