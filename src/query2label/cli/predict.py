@@ -43,7 +43,11 @@ def predict_command(
     ],
     format: Annotated[
         Format | None,
-        typer.Option(help="Form of the output; unset: as --out ends, else a table.", show_default=False),
+        typer.Option(
+            help="table; jsonl (an object per line: image, labels, scores, error); csv or parquet (columns "
+            "image, labels, error, and score:LABEL for each label). Unset: as --out ends, else table.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write to this file instead of the terminal.", show_default=False)

@@ -71,7 +71,7 @@ def test_save_predictions__nothing_is_left_where_it_ends_early(tmp_path: Path, f
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
 def test_save_predictions__a_name_that_is_not_utf8_is_written(tmp_path: Path, form: str) -> None:
-    strange = [Prediction(scores=SCORES, source=os.fsdecode(b"caf\xe9.jpg"))]
+    strange = [Prediction(scores=SCORES, source=os.fsdecode(b"\xe9.jpg"))]
     save_predictions(strange, tmp_path / "p", LABELS, form=form)
     assert (tmp_path / "p").stat().st_size > 0
 
