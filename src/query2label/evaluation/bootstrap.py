@@ -41,8 +41,8 @@ def mean_ap_interval(
 
     Each resample draws as many images as there are, with replacement, and gets its exact tie-aware mAP; a
     label that has no positive in it is left out of that resample's mean. It tells the spread over test
-    images, not over training runs. The work is images x labels x resamples: where that exceeds 8e9 (a minute
-    or two) fewer resamples are drawn, and none where not even 200 fit.
+    images, not over training runs. The work is images x labels x resamples: where that exceeds 8e9 (half a
+    minute) fewer resamples are drawn, and none where not even 200 fit.
 
     Args:
         scores: Higher for surer.
