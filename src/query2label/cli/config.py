@@ -112,7 +112,7 @@ def _sections_of(section: dict[str, Any], definitions: dict[str, Any], prefix: s
         if "$ref" in field
     }
     rows = [
-        (name, _kind(field), field["description"])
+        (name, _kind(field), " ".join(field["description"].split()))
         for name, field in section["properties"].items()
         if name not in nested
     ]

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Where a model looked for each label, as numbers and as pictures."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""From images to predictions: what computes logits, and everything around it."""
