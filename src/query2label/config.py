@@ -60,6 +60,9 @@ class ModelConfig(Section):
     """Width D of the transformer (also of ml_decoder); unset: the backbone's channel count, as published."""
     feedforward_dim: PositiveInt | None = None
     """Width of the feed-forward layers; unset: 4 x the hidden width."""
+    attention: Literal["projected", "direct"] = "projected"
+    """`projected` as published; `direct` for few images: label queries look at the main components of the
+    features themselves, starting from their average, with far fewer parameters to learn."""
     num_heads: PositiveInt = 4
     """Attention heads M; must divide the hidden width."""
     num_encoder_layers: Annotated[int, Field(ge=0, le=100)] = 1

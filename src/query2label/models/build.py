@@ -77,6 +77,7 @@ def build_head(config: ModelConfig, num_channels: int, num_labels: int) -> Head:
                 dropout=config.dropout,
                 first_self_attention=config.first_self_attention,
                 other_self_attention=config.other_self_attention,
+                direct=config.attention == "direct",
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from query2label.errors import ConfigError
+from query2label.models.components import main_components
 from query2label.models.heads import Head, reset_output, rows
 from query2label.models.layers import DecoderLayer, EncoderLayer
 from query2label.models.position import check_position_dim, sine_position_encoding
@@ -30,6 +32,10 @@ class LabelQueryHead(Head):
         first_self_attention: Keep self-attention over labels in the first decoder layer. Its values are 0,
             so it adds a learned constant; in training, all images of a batch share its dropout.
         other_self_attention: Keep self-attention over labels in the decoder layers after the first.
+        direct: For few images: queries look at the projected features themselves, without position and
+            without learned projections; the projection C to D is fitted by `fit_features` and then stays;
+            queries, output rows and the end of each feed-forward part start at 0. The head so begins as a
+            linear probe of averaged features, and learns from there where to look.
 
     A width that does not fit is a `ConfigError`.
 
@@ -50,10 +56,12 @@ class LabelQueryHead(Head):
         dropout: float = 0.1,
         first_self_attention: bool = False,
         other_self_attention: bool = False,
+        direct: bool = False,
     ) -> None:
         super().__init__()
         check_position_dim(hidden_dim)
-        same = num_channels == hidden_dim
+        self.direct = direct
+        same = num_channels == hidden_dim and not direct
         self.input_projection = nn.Identity() if same else nn.Conv2d(num_channels, hidden_dim, kernel_size=1)
         self.encoder = nn.ModuleList(
             EncoderLayer(hidden_dim, num_heads, feedforward_dim, dropout=dropout)
@@ -66,6 +74,7 @@ class LabelQueryHead(Head):
                 feedforward_dim,
                 dropout=dropout,
                 self_attention=other_self_attention if index else first_self_attention,
+                projections=not direct,
             )
             for index in range(num_decoder_layers)
         )
@@ -75,11 +84,24 @@ class LabelQueryHead(Head):
         self.output_weight = nn.Parameter(torch.empty(num_labels, hidden_dim))
         self.output_bias = nn.Parameter(torch.empty(num_labels))
         reset_output(self.output_weight, self.output_bias)
+        if direct:
+            self._start_as_probe(num_channels, num_encoder_layers)
+
+    @torch.no_grad()
+    def fit_features(self, batches: Iterable[Float[Tensor, "B C H W"]]) -> None:
+        """In a direct head, sets the projection to the main components of the features."""
+        if self.direct:
+            projection = cast(nn.Conv2d, self.input_projection)
+            weight, bias = main_components(batches, projection.out_channels)
+            projection.weight.copy_(weight[:, :, None, None])
+            cast(Tensor, projection.bias).copy_(bias)
 
     def encode(self, features: Float[Tensor, "B C H W"]) -> tuple[Tensor, ...]:
         """Keys (memory with position) and values (memory), each (B, N, D)."""
         features = self.input_projection(features)
         tokens = features.flatten(2).transpose(1, 2)
+        if self.direct:
+            return tokens, tokens
         position = sine_position_encoding(
             features.shape[2], features.shape[3], features.shape[1], device=features.device
         ).to(tokens.dtype)
@@ -121,6 +143,30 @@ class LabelQueryHead(Head):
         return self._logits(targets, None), torch.stack(maps).reshape(
             len(maps), *maps[0].shape[:-1], *features.shape[2:]
         )
+
+    @torch.no_grad()
+    def _start_as_probe(self, num_channels: int, num_encoder_layers: int) -> None:
+        """Lets a direct head begin at uniform attention and zero output.
+
+        Raises:
+            ConfigError: If there are encoder layers, which would hide the features, or D is larger than C.
+        """
+        hidden_dim = self.label_queries.shape[1]
+        if num_encoder_layers:
+            raise ConfigError(
+                'model.attention = "direct" looks at the features themselves: '
+                "set model.num_encoder_layers to 0."
+            )
+        if hidden_dim > num_channels:
+            raise ConfigError(
+                f'model.attention = "direct" has at most as many components as the backbone has channels '
+                f"({num_channels}): lower model.hidden_dim ({hidden_dim})."
+            )
+        self.input_projection.requires_grad_(False)
+        nn.init.zeros_(self.label_queries)
+        nn.init.zeros_(self.output_weight)
+        for layer in self.decoder:
+            nn.init.zeros_(cast(DecoderLayer, layer).feedforward.contract.weight)
 
     def _logits(self, targets: Tensor, label_indices: Tensor | None) -> Tensor:
         weight = rows(self.output_weight, label_indices)

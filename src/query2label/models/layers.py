@@ -23,12 +23,13 @@ class Attention(nn.Module):
         dim: Width D.
         num_heads: Heads M; divides `dim`.
         dropout: Probability that an attention weight is dropped in training.
+        projections: Learn what queries, keys, values and the output are; off: they are what comes in.
 
     Raises:
         ConfigError: If `num_heads` does not divide `dim`.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, num_heads: int, *, dropout: float = 0.0, projections: bool = True) -> None:
         super().__init__()
         if dim % num_heads:
             raise ConfigError(
@@ -37,16 +38,15 @@ class Attention(nn.Module):
             )
         self.num_heads = num_heads
         self.dropout = dropout
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
-        self.value = nn.Linear(dim, dim)
-        self.output = nn.Linear(dim, dim)
-        for projection in (self.query, self.key, self.value):
-            # Xavier's bound for the three of them stacked, as torch.nn.MultiheadAttention has it.
-            nn.init.xavier_uniform_(projection.weight, gain=math.sqrt(0.5))
-        nn.init.xavier_uniform_(self.output.weight)
-        for projection in (self.query, self.key, self.value, self.output):
-            nn.init.zeros_(projection.bias)
+        self.query, self.key, self.value, self.output = (
+            nn.Linear(dim, dim) if projections else nn.Identity() for _ in range(4)
+        )
+        for name, projection in self.named_children():
+            if isinstance(projection, nn.Linear):
+                # Xavier's bound for the first three of them stacked, as torch.nn.MultiheadAttention has it.
+                gain = 1.0 if name == "output" else math.sqrt(0.5)
+                nn.init.xavier_uniform_(projection.weight, gain=gain)
+                nn.init.zeros_(projection.bias)
 
     def forward(
         self, query: Float[Tensor, "#B Q D"], key: Float[Tensor, "#B N D"], value: Float[Tensor, "#B N D"]
@@ -133,6 +133,7 @@ class DecoderLayer(nn.Module):
         feedforward_dim: Hidden width of the feed-forward part.
         dropout: In attention, feed-forward and residual branches.
         self_attention: Whether labels look at one another first.
+        projections: Whether the cross-attention learns projections.
     """
 
     def __init__(
@@ -143,11 +144,12 @@ class DecoderLayer(nn.Module):
         *,
         dropout: float = 0.0,
         self_attention: bool = False,
+        projections: bool = True,
     ) -> None:
         super().__init__()
         self.self_attention = Attention(dim, num_heads, dropout=dropout) if self_attention else None
         self.self_attention_norm = nn.LayerNorm(dim) if self_attention else None
-        self.cross_attention = Attention(dim, num_heads, dropout=dropout)
+        self.cross_attention = Attention(dim, num_heads, dropout=dropout, projections=projections)
         self.cross_attention_norm = nn.LayerNorm(dim)
         self.feedforward = FeedForward(dim, feedforward_dim, dropout=dropout)
         self.feedforward_norm = nn.LayerNorm(dim)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from query2label.data.augment import mix_batch
 from query2label.data.randomness import derive_seed
 from query2label.models.query2label import Query2Label
 from query2label.training.features import FeatureCache
-from query2label.training.feeds import Feed, TrainingInputs
+from query2label.training.feeds import Feed, TrainingInputs, spread
 from query2label.training.plan import Indices
 from query2label.training.run_data import RunData
 
@@ -42,7 +42,9 @@ class FeatureFeed(Feed):
         self._train_cache, self._val_cache = train_cache, val_cache
         self._targets = torch.from_numpy(data.train.targets()).float()
 
-    def training(self, shares: Sequence[Indices], *, epoch: int, first: int) -> Iterator[TrainingInputs]:
+    def training(
+        self, shares: Sequence[Indices], *, epoch: int, first: int
+    ) -> Generator[TrainingInputs, None, None]:
         """This process's shares of the batches of an epoch, from batch `first` on."""
         seed = self._config.train.seed
         for number, indices in enumerate(shares[first:], start=first):
@@ -57,7 +59,7 @@ class FeatureFeed(Feed):
             )
             yield *mixed, shown
 
-    def validation(self, indices: Indices) -> Iterator[tuple[Tensor, Indices]]:
+    def validation(self, indices: Indices) -> Generator[tuple[Tensor, Indices], None, None]:
         """Feature maps of the validation images in order; broken images are left out."""
         for batch in self._validation_batches(indices):
             yield self._val_cache.load(batch).to(self._device), batch
@@ -65,6 +67,12 @@ class FeatureFeed(Feed):
     def num_validation_batches(self, indices: Indices) -> int:
         """How many batches `validation` gives."""
         return len(self._validation_batches(indices))
+
+    def sample_features(self) -> Generator[Tensor, None, None]:
+        """Cached feature maps of some plain training images."""
+        indices = spread(len(self._targets))
+        for first in range(0, len(indices), self._config.train.batch_size):
+            yield self._train_cache.load(indices[first : first + self._config.train.batch_size])
 
     def _validation_batches(self, indices: Indices) -> list[Indices]:
         size = self._config.train.batch_size

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,10 +14,14 @@ from query2label.data.augment import mix_batch
 from query2label.data.broken import BrokenImages
 from query2label.data.loaders import EvalBatches, TrainBatches
 from query2label.data.randomness import derive_seed
+from query2label.data.samples import Dataset
 from query2label.models.query2label import Query2Label
 from query2label.preprocess import PreprocessSpec
 from query2label.training.plan import Indices
 from query2label.training.run_data import RunData
+
+NUM_SAMPLED = 2000
+"""So many training images tell how features vary."""
 
 TrainingInputs = tuple[Tensor, Tensor, Indices]
 """Inputs, targets (both on the device), and which training images they are."""
@@ -31,16 +36,27 @@ class Feed(ABC):
     """Where the network stands in the whole model, as its parameters' names begin."""
 
     @abstractmethod
-    def training(self, shares: Sequence[Indices], *, epoch: int, first: int) -> Iterator[TrainingInputs]:
+    def training(
+        self, shares: Sequence[Indices], *, epoch: int, first: int
+    ) -> Generator[TrainingInputs, None, None]:
         """This process's shares of the batches of an epoch, from batch `first` on."""
 
     @abstractmethod
-    def validation(self, indices: Indices) -> Iterator[tuple[Tensor, Indices]]:
+    def validation(self, indices: Indices) -> Generator[tuple[Tensor, Indices], None, None]:
         """Validation inputs in order, with the numbers of their images; broken images are left out."""
 
     @abstractmethod
     def num_validation_batches(self, indices: Indices) -> int:
         """How many batches `validation` gives, broken images aside."""
+
+    @abstractmethod
+    def sample_features(self) -> Generator[Tensor, None, None]:
+        """Feature maps of some plain training images, spread over all, for heads that adapt their start."""
+
+
+def spread(num_images: int) -> Indices:
+    """Numbers of at most `NUM_SAMPLED` images, evenly spread over all."""
+    return np.unique(np.linspace(0, num_images - 1, min(num_images, NUM_SAMPLED)).astype(np.int64))
 
 
 class ImageFeed(Feed):
@@ -59,12 +75,15 @@ class ImageFeed(Feed):
         broken: BrokenImages,
     ) -> None:
         self.network: nn.Module = model
+        self._model = model
         self._data, self._spec, self._config = data, spec, config
         self._device, self._broken = device, broken
         self._mean = torch.tensor(spec.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(spec.std, device=device).view(3, 1, 1)
 
-    def training(self, shares: Sequence[Indices], *, epoch: int, first: int) -> Iterator[TrainingInputs]:
+    def training(
+        self, shares: Sequence[Indices], *, epoch: int, first: int
+    ) -> Generator[TrainingInputs, None, None]:
         """This process's shares of the batches of an epoch, from batch `first` on."""
         seed = self._config.train.seed
         batches = TrainBatches(
@@ -89,7 +108,7 @@ class ImageFeed(Feed):
             )
             yield *mixed, batch.indices
 
-    def validation(self, indices: Indices) -> Iterator[tuple[Tensor, Indices]]:
+    def validation(self, indices: Indices) -> Generator[tuple[Tensor, Indices], None, None]:
         """Validation images in order, as prediction sees them."""
         for batch in self._validation_batches(indices):
             # A fresh tensor is aligned in memory; what came through a worker's pipe need not be, and some
@@ -100,14 +119,25 @@ class ImageFeed(Feed):
         """How many batches `validation` gives, broken images aside."""
         return len(self._validation_batches(indices))
 
+    def sample_features(self) -> Generator[Tensor, None, None]:
+        """Feature maps of some plain training images, computed on the way."""
+        model = self._model.eval()
+        with torch.no_grad():
+            for batch in self._plain_batches(self._data.train, spread(len(self._data.train))):
+                yield model.forward_features(batch.images.to(self._device, copy=True))
+        model.train()
+
     def _validation_batches(self, indices: Indices) -> EvalBatches:
-        return validation_images(
-            self._data, self._spec, self._config, indices=indices, device=self._device, broken=self._broken
+        return self._plain_batches(self._data.val, indices)
+
+    def _plain_batches(self, dataset: Dataset, indices: Indices) -> EvalBatches:
+        return plain_images(
+            dataset, self._spec, self._config, indices=indices, device=self._device, broken=self._broken
         )
 
 
-def validation_images(
-    data: RunData,
+def plain_images(
+    dataset: Dataset,
     spec: PreprocessSpec,
     config: RunConfig,
     *,
@@ -115,9 +145,9 @@ def validation_images(
     device: torch.device,
     broken: BrokenImages,
 ) -> EvalBatches:
-    """Validation images through the path that prediction takes."""
+    """Images through the path that prediction takes."""
     return EvalBatches(
-        data.val,
+        dataset,
         spec,
         batch_size=config.train.batch_size,
         num_workers=config.data.num_workers,

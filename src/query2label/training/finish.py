@@ -13,8 +13,9 @@ from query2label.evaluation.report import PLAIN_PROTOCOL, Report, report_from_sc
 from query2label.evaluation.sizes import object_sizes
 from query2label.evaluation.thresholds import fit_thresholds
 from query2label.models.weights import load_strictly
-from query2label.training.feeds import validation_images
+from query2label.training.feeds import plain_images
 from query2label.training.plan import Indices, rank_share
+from query2label.training.progress import as_text
 from query2label.training.run_context import Run
 from query2label.training.scoring import score_batches
 from query2label.training.signals import RunInterruptedError
@@ -77,14 +78,15 @@ def _score_best(run: Run) -> tuple[Indices, Logits]:
     run.ranks.first_does(lambda: load_strictly(model, read_weights(best), source=f"The weights of {best}"))
     run.ranks.share_tensors(model.state_dict())
     share = rank_share(np.arange(len(data.val)), rank=run.ranks.rank, world_size=run.ranks.world_size)
-    images = validation_images(
-        data, run.start.spec, run.config, indices=share, device=run.ranks.device, broken=run.broken
+    images = plain_images(
+        data.val, run.start.spec, run.config, indices=share, device=run.ranks.device, broken=run.broken
     )
+    inputs = ((batch.images.to(run.ranks.device, copy=True), batch.indices) for batch in images)
     try:
         with run.reporter.phase("final validation", total=len(images)) as phase:
             indices, logits = score_batches(
                 {"best": model},
-                ((batch.images.to(run.ranks.device, copy=True), batch.indices) for batch in images),
+                inputs,
                 num_labels=len(data.val.labels),
                 ranks=run.ranks,
                 stop=run.stop,
@@ -110,8 +112,8 @@ def _tell(run: Run, report: Report) -> None:
     spread = f" (95 % interval {interval.low:.4f} to {interval.high:.4f})" if interval else ""
     at = report.decisions["thresholds"]
     say(
-        f"Best epoch {run.state.best_epoch}: mAP {_number(report.map)}{spread} on {report.num_images} "
-        f"validation images; with the fitted thresholds CF1 {_number(at.cf1)}, OF1 {_number(at.of1)}."
+        f"Best epoch {run.state.best_epoch}: mAP {as_text(report.map)}{spread} on {report.num_images} "
+        f"validation images; with the fitted thresholds CF1 {as_text(at.cf1)}, OF1 {as_text(at.of1)}."
     )
     rare = [row.label for row in report.per_label if 0 < row.num_positives < FEW_POSITIVES]
     if report.absent_labels:
@@ -142,7 +144,3 @@ def _count(labels: Sequence[str], run: Run) -> str:
 def _named(labels: Sequence[str]) -> str:
     more = f" and {len(labels) - NUM_NAMED} more" if len(labels) > NUM_NAMED else ""
     return ", ".join(labels[:NUM_NAMED]) + more
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"

@@ -40,7 +40,9 @@ def prepare_run(
 ) -> Run:
     """Everything that the epochs work with: new, or as a checkpoint has it."""
     broken = BrokenImages()
-    feed = _feed(start, config, ranks=ranks, reporter=reporter, stop=stop, broken=broken)
+    feed = _feed(start, folder, config, ranks=ranks, reporter=reporter, stop=stop, broken=broken)
+    if checkpoint is None:
+        start.model.head.fit_features(feed.sample_features())
     learner = _learner(feed, config, ranks)
     state = RunState(data_digest=start.data.digest())
     if checkpoint is not None:
@@ -70,6 +72,7 @@ def prepare_run(
 
 def _feed(
     start: Start,
+    folder: RunFolder,
     config: RunConfig,
     *,
     ranks: Ranks,
@@ -83,7 +86,7 @@ def _feed(
     parts: dict[Role, Dataset] = {"train": start.data.train, "val": start.data.val}
     for role, dataset in parts.items():
         caches[role] = _feature_cache(
-            start, dataset, config, role=role, ranks=ranks, reporter=reporter, stop=stop
+            start, folder, dataset, config, role=role, ranks=ranks, reporter=reporter, stop=stop
         )
         for index, reason in caches[role].broken.items():
             broken.record(dataset.samples[index].path, reason)
@@ -99,6 +102,7 @@ def _feed(
 
 def _feature_cache(
     start: Start,
+    folder: RunFolder,
     dataset: Dataset,
     config: RunConfig,
     *,
@@ -113,7 +117,8 @@ def _feature_cache(
             phase.move_to(done, total=total)
             if stop.signal_number:
                 raise RunInterruptedError(
-                    f"Stopped while computing feature maps; {done} of {total} are done and kept.",
+                    f"Stopped by a signal while feature maps were computed ({done} of {total} are done and "
+                    f"kept): go on with `q2l train --resume {folder.path}`.",
                     signal_number=stop.signal_number,
                 )
 
