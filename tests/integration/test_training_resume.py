@@ -89,9 +89,7 @@ def uninterrupted(shapes, tmp_path_factory):
 def test_resume__is_the_run_never_stopped(uninterrupted, shapes, tmp_path, monkeypatch, step):
     run_dir = tmp_path / "run"
     stop_after(monkeypatch, step)
-    with pytest.raises(
-        RunInterruptedError, match=f"after step {step} of 8, and saved: go on with `q2l train"
-    ):
+    with pytest.raises(RunInterruptedError, match=f"after step {step} of 8, and saved: go on with"):
         run_whole(shapes, run_dir, "data.num_workers=2" if step % 2 else "data.num_workers=0")
     monkeypatch.undo()
     assert load_checkpoint(run_dir / "last").step == step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import numpy as np
@@ -16,7 +17,7 @@ from query2label.training.engine import StepResult, take_step
 from query2label.training.metrics_log import Record
 from query2label.training.optim import set_rate
 from query2label.training.plan import Indices, epoch_batches, rank_share
-from query2label.training.progress import in_words
+from query2label.training.progress import as_text, in_words
 from query2label.training.run_context import Run
 from query2label.training.schedule import rate_factor
 from query2label.training.scoring import score_batches
@@ -64,23 +65,27 @@ def train_epoch(run: Run) -> None:
     run.learner.wrapped.train()
     first_step, began = state.step, time.monotonic()
     name = f"epoch {state.epoch + 1}/{config.epochs}"
-    with run.reporter.phase(name, total=len(batches), done=state.batch) as phase:
+    feed = run.feed.training(shares, epoch=state.epoch, first=state.batch)
+    with (
+        run.reporter.phase(name, total=len(batches), done=state.batch) as phase,
+        contextlib.closing(feed),
+    ):
         step_began = time.monotonic()
-        for inputs, targets, indices in run.feed.training(shares, epoch=state.epoch, first=state.batch):
+        for inputs, targets, indices in feed:
             batch = batches[state.batch]
             result = _step(run, inputs, targets, num_images=len(batch))
             if not result.is_finite:
                 raise TrainingError(_what_is_not_finite(run, result, indices))
             now = time.monotonic()
             state.count_step(result.loss, num_images=len(batch), seconds=now - step_began)
-            step_began = now
             left = in_words((run.num_steps - state.step) * (now - began) / (state.step - first_step))
-            best = "" if state.best_map is None else f"best mAP {state.best_map:.4f}, "
+            best = "" if state.best_map is None else f"best mAP {as_text(state.best_map)}, "
             phase.advance(images=len(batch), note=f"loss {state.mean_loss:.4f}, {best}{left} left")
             if result.stop_signal:
                 run.interrupt(result.stop_signal)
             if run.is_save_due():
                 run.save()
+            step_began = time.monotonic()
 
 
 def validate_epoch(run: Run) -> Record:
@@ -123,11 +128,11 @@ def validate_epoch(run: Run) -> Record:
 
 def describe(record: Record, *, num_epochs: int) -> str:
     """An epoch in one line for people."""
-    both = f" (raw weights {record['map_raw']:.4f})" if "map_ema" in record else ""
+    both = f" (raw weights {as_text(record['map_raw'])})" if "map_ema" in record else ""
     mark = ", the best so far" if record["best"] else ""
     return (
         f"epoch {record['epoch']}/{num_epochs}: loss {record['train_loss']:.4f}, "
-        f"validation loss {record['val_loss']:.4f}, mAP {record['map']:.4f}{both}, "
+        f"validation loss {record['val_loss']:.4f}, mAP {as_text(record['map'])}{both}, "
         f"{record['images_per_second']:.1f} images/s, "
         f"{in_words(record['seconds'] + record['validation_seconds'])}{mark}"
     )

@@ -135,6 +135,11 @@ class Reporter:
             yield Phase(self, name, total, bar=bar, done=done)
 
 
+def as_text(value: float | None) -> str:
+    """A metric for people, which some data do not define."""
+    return "undefined" if value is None else f"{value:.4f}"
+
+
 def in_words(seconds: float) -> str:
     """A duration for people, for example `3 min` or `1.5 h`."""
     if seconds < 90:

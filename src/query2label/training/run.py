@@ -30,6 +30,7 @@ from query2label.training.start import Start, build_start
 
 MAY_CHANGE = (
     "data.path",
+    "data.image_root",
     "data.num_workers",
     "data.worker_timeout_seconds",
     "data.max_broken_fraction",
@@ -91,8 +92,7 @@ def train(
     if config is not None and (recipe is not None or overrides):
         raise ConfigError("Give either a configuration or a recipe with overrides, not both.")
     chosen = load_config(recipe, overrides) if config is None else config
-    if data is not None:
-        chosen = _with_data(chosen, Path(data))
+    chosen = _with_absolute_paths(chosen, data)
     return _run(RunFolder(Path(out)), chosen, is_new=True, device=device, quiet=quiet)
 
 
@@ -123,7 +123,7 @@ def resume(
                 f"new run for that. What can be set is {', '.join(MAY_CHANGE)}."
             )
     if overrides:
-        config = load_config(folder.config, overrides)
+        config = _with_absolute_paths(load_config(folder.config, overrides), None)
     return _run(folder, config, is_new=False, device=device, quiet=quiet)
 
 
@@ -187,5 +187,12 @@ def _torch_settings(threads: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _with_data(config: RunConfig, path: Path) -> RunConfig:
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path.absolute()})})
+def _with_absolute_paths(config: RunConfig, data: Path | str | None) -> RunConfig:
+    """The configuration with paths that mean the same wherever the run is resumed."""
+    paths = {"path": data or config.data.path, "image_root": config.data.image_root}
+    absolute = {name: Path(path).absolute() for name, path in paths.items() if path is not None}
+    sections: dict[str, object] = {"data": config.data.model_copy(update=absolute)}
+    if config.train.cache_dir is not None:
+        cache_dir = config.train.cache_dir.expanduser().absolute()
+        sections["train"] = config.train.model_copy(update={"cache_dir": cache_dir})
+    return config.model_copy(update=sections)

@@ -30,13 +30,14 @@ class RunData:
     warnings: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """SHA-256 over labels, image names (relative to the data) and targets; not over pixels."""
+        """SHA-256 over labels, image names and targets; not over pixels, nor over where the folder lies."""
         content = hashlib.sha256(json.dumps(self.train.labels.names).encode())
-        for part in (self.train, self.val):
-            root = part.source if part.source.is_dir() else part.source.parent
-            for sample in part.samples:
-                name = os.path.relpath(sample.path, root)
-                content.update(json.dumps([name, sample.positive, sample.unknown]).encode())
+        samples = [*self.train.samples, *self.val.samples]
+        root = os.path.commonpath([sample.path.parent for sample in samples])
+        for sample in samples:
+            name = os.path.relpath(sample.path, root)
+            content.update(json.dumps([name, sample.positive, sample.unknown]).encode())
+        content.update(str(len(self.train)).encode())
         return content.hexdigest()
 
 

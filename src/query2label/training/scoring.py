@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ def evaluating(networks: Iterable[nn.Module]) -> Iterator[None]:
 
 def score_batches(
     networks: Mapping[str, nn.Module],
-    batches: Iterable[tuple[Tensor, Indices]],
+    batches: Generator[tuple[Tensor, Indices], None, None],
     *,
     num_labels: int,
     ranks: Ranks,
@@ -58,7 +58,7 @@ def score_batches(
     """
     indices: list[Indices] = []
     logits: dict[str, list[Tensor]] = {name: [] for name in networks}
-    with evaluating(networks.values()):
+    with evaluating(networks.values()), contextlib.closing(batches):
         for inputs, numbers in batches:
             indices.append(numbers)
             for name, network in networks.items():

@@ -88,6 +88,7 @@ def _bundle(config: RunConfig, data: RunData, spec: PreprocessSpec) -> Bundle:
     values = config.model_dump(mode="json")
     # Folders on this machine are nobody else's business.
     values["data"]["path"] = None if config.data.path is None else config.data.path.name
+    values["data"]["image_root"] = None
     values["train"]["cache_dir"] = None
     labels = data.train.labels.names
     try:

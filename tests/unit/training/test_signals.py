@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from query2label.training.signals import StopRequest, RunInterruptedError, stop_on_signals
+from query2label.training.signals import RunInterruptedError, StopRequest, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

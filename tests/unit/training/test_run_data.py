@@ -1,0 +1,65 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from query2label.config import DataConfig
+from query2label.data.samples import Dataset
+from query2label.errors import ConfigError, DataError
+from query2label.training.run_data import load_run_data
+from query2label.training.start import label_prior
+
+
+def config(path, **settings):
+    return DataConfig(path=path, **settings)
+
+
+def test_load_run_data__takes_the_splits_of_the_data(shapes):
+    data = load_run_data(config(shapes), seed=0)
+    assert (len(data.train), len(data.val)) == (40, 21)
+    assert data.made_split is None
+    assert data.warnings == ()
+
+
+def test_load_run_data__holds_a_part_out_of_the_only_split(shapes, tmp_path):
+    folder = shutil.copytree(shapes, tmp_path / "data")
+    (folder / "labels.csv").write_text((shapes / "labels.csv").read_text().replace(",val", ",train"))
+    data = load_run_data(config(folder, val_fraction=0.3), seed=0)
+    assert len(data.train) + len(data.val) == 61
+    assert 14 <= len(data.val) <= 22
+    assert len(data.made_split) == 61
+    assert load_run_data(config(folder, val_fraction=0.3), seed=0).digest() == data.digest()
+    assert load_run_data(config(folder, val_fraction=0.3), seed=1).digest() != data.digest()
+
+
+def test_digest__follows_labels_images_and_targets_but_not_the_place(shapes, tmp_path):
+    digest = load_run_data(config(shapes), seed=0).digest()
+    moved = shutil.copytree(shapes, tmp_path / "moved")
+    assert load_run_data(config(moved), seed=0).digest() == digest
+    table = (shapes / "labels.csv").read_text()
+    (moved / "new.png").write_bytes((shapes / "00.png").read_bytes())
+    changes = [(",train", ",val"), ("circle", "ring"), ("circle|square", "circle"), ("00.png", "new.png")]
+    for old, new in changes:
+        (moved / "labels.csv").write_text(table.replace(old, new, 1))
+        assert load_run_data(config(moved), seed=0).digest() != digest
+
+
+def test_load_run_data__refuses_what_cannot_be_learned(shapes, monkeypatch):
+    with pytest.raises(ConfigError, match="No data are named"):
+        load_run_data(DataConfig(), seed=0)
+    with pytest.raises(ConfigError, match="are both 'val'"):
+        load_run_data(config(shapes, train_split="val"), seed=0)
+    with pytest.raises(DataError, match=r"has no split 'x': it has train, val; name one with --set"):
+        load_run_data(config(shapes, train_split="x"), seed=0)
+
+
+def test_load_run_data__refuses_targets_that_are_no_targets(shapes, monkeypatch):
+    monkeypatch.setattr(Dataset, "targets", lambda self: np.full((len(self), 3), 2, dtype=np.int8))
+    with pytest.raises(DataError, match=r"The training targets of .* are not all 1, 0 or -1"):
+        load_run_data(config(shapes), seed=0)
+
+
+def test_label_prior__is_the_share_among_the_known():
+    targets = np.array([[1, 0, -1, -1], [1, 0, 1, -1], [0, 0, 0, -1], [0, 0, -1, -1]], dtype=np.int8)
+    torch.testing.assert_close(label_prior(targets), torch.tensor([0.5, 0.0, 0.5, 0.5]))
