@@ -1,0 +1,119 @@
+"""Heads side by side: the same frozen backbone, images, views, epochs and loss; several seeds.
+
+    python -m benchmarks.heads --data ../shared/data --out runs/heads
+
+Prints, per data set and head, the mAP on the validation images (plain AP) as mean and standard deviation over
+the seeds, once of the best epoch (chosen on the same images, as all papers do) and once of the last epoch,
+and the seconds that the epochs took, without the feature maps, which all heads share. Runs that are there
+already are not made again, so that the table can be built in several sittings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import query2label
+
+DATA_SETS = {"voc": "voc-sample", "ccp": "ccp", "coco": "coco-sample"}
+
+# Each compared head gets standardized features, which help it, and the rate and dropout that did best
+# for it on the VOC sample.
+STANDARDIZED = ("model.feature_norm=true", "model.attention=projected")
+HEADS: dict[str, tuple[str, ...]] = {
+    "query2label": (),
+    "linear": ("model.head=linear", *STANDARDIZED, "model.dropout=0.5"),
+    "csra": ("model.head=csra", *STANDARDIZED),
+    "ml_decoder": ("model.head=ml_decoder", *STANDARDIZED, "optim.lr=3e-4"),
+    "query2label as published": (
+        *STANDARDIZED,
+        "model.num_encoder_layers=1",
+        "model.num_decoder_layers=2",
+        "model.feedforward_dim=2048",
+        "model.dropout=0.1",
+        "optim.lr=1e-4",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run: mAP in [0, 1] of the best and the last epoch, and the seconds of all epochs."""
+
+    best: float
+    last: float
+    seconds: float
+
+
+def run(data: Path, head: str, *, seed: int, out: Path, recipe: str) -> Result:
+    """Trains one head, or reads what an earlier call found."""
+    found = out / "result.json"
+    if not found.exists():
+        overrides = (*HEADS[head], f"train.seed={seed}")
+        resumed = (out / "config.toml").exists()
+        result = (
+            query2label.training.run.resume(out, quiet=True)
+            if resumed
+            else query2label.train(data=data, out=out, recipe=recipe, overrides=overrides, quiet=True)
+        )
+        seconds = sum(epoch["seconds"] for epoch in result.epochs)
+        values = {"best": result.report.map, "last": result.epochs[-1]["map"], "seconds": seconds}
+        found.write_text(json.dumps(values), encoding="utf-8")
+    return Result(**json.loads(found.read_text(encoding="utf-8")))
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation, as text."""
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values) if len(values) > 1 else 0:.2f}"
+
+
+def main() -> None:
+    """Runs what is missing, seed by seed, and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with voc-sample, ccp and coco-sample"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--recipe", default="laptop")
+    parser.add_argument("--sets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    chosen = parser.parse_args()
+
+    results: dict[tuple[str, str], list[Result]] = {}
+    for name in chosen.sets:
+        for seed in chosen.seeds:  # interleaved, so that a slow hour of the machine meets every head
+            for head in chosen.heads:
+                out = chosen.out / name / f"{head.replace(' ', '-')}-{seed}"
+                result = run(chosen.data / DATA_SETS[name], head, seed=seed, out=out, recipe=chosen.recipe)
+                results.setdefault((name, head), []).append(result)
+                print(
+                    f"{name} {head} seed {seed}: {100 * result.best:.2f}, {result.seconds:.0f} s",
+                    file=sys.stderr,
+                )
+
+    table = Table(title=f"recipe {chosen.recipe}, seeds {', '.join(map(str, chosen.seeds))}; mAP in percent")
+    for column in ("data", "head", "mAP, best epoch", "mAP, last epoch", "seconds"):
+        table.add_column(column, justify="left" if column in {"data", "head"} else "right")
+    for (name, head), runs in results.items():
+        table.add_row(
+            name,
+            head,
+            spread([100 * result.best for result in runs]),
+            spread([100 * result.last for result in runs]),
+            f"{statistics.median(result.seconds for result in runs):.0f}",
+        )
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
