@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -45,7 +44,6 @@ def start(*arguments, ranks):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
 
 
@@ -59,15 +57,13 @@ def newest(run_dir):
     return pointer.read_text() if pointer.exists() else ""
 
 
-def kill_at_a_random_moment(process, run_dir, before, draw):
-    """Kills the process and all that it started, some time after it has saved once."""
+def wait_for_a_random_moment(process, run_dir, before, draw):
+    """Waits until the process has saved once, and then some time."""
     while process.poll() is None and newest(run_dir) == before:
         time.sleep(0.005)
     time.sleep(draw.uniform(0, LONGEST_WAIT_SECONDS))
     if process.poll() is not None:
         pytest.fail(f"it ended by itself: {process.communicate()[1]}")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
 
 
 def run_to_the_end(*arguments, ranks):
@@ -83,7 +79,7 @@ def curve(run_dir):
 
 @pytest.mark.parametrize(("ranks", "num_kills", "epochs"), [(1, 20, 30), (2, 6, 12)])
 def test_resume__after_sigkills_is_bit_equal_to_the_run_never_killed(
-    shapes, tmp_path, ranks, num_kills, epochs
+    shapes, tmp_path, kill_all, ranks, num_kills, epochs
 ):
     draw = random.Random(ranks)
     whole, run_dir = tmp_path / "whole", tmp_path / "run"
@@ -92,7 +88,8 @@ def test_resume__after_sigkills_is_bit_equal_to_the_run_never_killed(
     for kill in range(num_kills):
         before = newest(run_dir)
         process = start(*arguments, ranks=ranks)
-        kill_at_a_random_moment(process, run_dir, before, draw)
+        wait_for_a_random_moment(process, run_dir, before, draw)
+        kill_all(process)
         workers = 2 if kill % 2 == 0 else 0
         arguments = ("--resume", run_dir, "--set", f"data.num_workers={workers}")
     run_to_the_end(*arguments, ranks=ranks)

@@ -49,16 +49,11 @@ def torchrun(*arguments, processes=2):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
     )
 
 
 def finish(process, timeout=240):
-    try:
-        output, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
+    output, _ = process.communicate(timeout=timeout)
     return process.returncode, output
 
 
@@ -117,6 +112,7 @@ def test_two_processes__write_one_log(two):
     assert json.loads((two / "environment.json").read_text())["world_size"] == 2
 
 
+@pytest.mark.slow
 def test_two_processes__saved_by_sigterm_go_on_bit_for_bit(two, shapes, tmp_path):
     out = tmp_path / "run"
     process = torchrun(
@@ -134,14 +130,14 @@ def test_two_processes__saved_by_sigterm_go_on_bit_for_bit(two, shapes, tmp_path
     assert_same(out, two)
 
 
-def test_two_processes__killed_go_on_bit_for_bit(two, shapes, tmp_path):
+@pytest.mark.slow
+def test_two_processes__killed_go_on_bit_for_bit(two, shapes, tmp_path, kill_all):
     out = tmp_path / "run"
     process = torchrun(
         *train_command("--data", shapes, "--out", out, *settings("train.checkpoint_minutes=0"))
     )
     wait_for(process, out / "last" / "step-00000004")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill_all(process)
     code, output = finish(torchrun(*train_command("--resume", out)))
     assert code == 0, output
     assert_same(out, two)
@@ -166,6 +162,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_two_processes__agree_that_a_loss_in_one_of_them_is_not_finite(shapes, tmp_path):
     out = tmp_path / "run"
     script = tmp_path / "spoilt.py"

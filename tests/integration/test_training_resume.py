@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 
 from query2label.bundle import read_bundle, read_weights
 from query2label.data.table import read as read_table
-from query2label.errors import ConfigError, DataError
+from query2label.errors import ConfigError, DataError, TrainingError
 from query2label.training import loop, prepare, scoring
 from query2label.training.checkpoint import load_checkpoint
 from query2label.training.run import resume, train
+from query2label.training.run_folder import RunFolder
 from query2label.training.signals import RunInterruptedError
 
 # Everything with randomness or state is on: dropout, BatchNorm, augmentation, mixup, accumulation, average.
@@ -220,8 +221,6 @@ def test_resume__refuses_other_data_settings_and_folders(shapes, tmp_path, monke
 
 
 def test_resume__refuses_a_checkpoint_of_another_model(shapes, tmp_path, monkeypatch):
-    from query2label.errors import TrainingError
-
     run_dir = tmp_path / "run"
     stop_after(monkeypatch, 2)
     with pytest.raises(RunInterruptedError):
@@ -241,6 +240,7 @@ def settings(*more):
     return [part for setting in (*SETTINGS, *more) for part in ("--set", setting)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals__save_and_end_the_command(uninterrupted, shapes, tmp_path, number, code):
     run_dir = tmp_path / "run"
@@ -271,3 +271,17 @@ def test_sigkill__loses_only_what_was_not_saved(uninterrupted, shapes, tmp_path)
     assert load_file(saved.path / "tensors.safetensors").keys() == saved.tensors.keys()
     resume(run_dir, quiet=True)
     assert_same_run(run_dir, uninterrupted)
+
+
+def test_resume__refuses_a_run_that_another_process_is_at(shapes, tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    stop_after(monkeypatch, 2)
+    with pytest.raises(RunInterruptedError):
+        run_whole(shapes, run_dir)
+    monkeypatch.undo()
+    with (
+        RunFolder(run_dir).held(),
+        pytest.raises(TrainingError, match=r"Another process is training in .*: wait until it ends"),
+    ):
+        resume(run_dir, quiet=True)
+    resume(run_dir, quiet=True)

@@ -14,7 +14,7 @@ from query2label.config import RunConfig, load_config
 from query2label.data.table_writer import write_table
 from query2label.errors import ConfigError, Q2LError
 from query2label.evaluation.report import Report
-from query2label.storage import recover_folder, write_json
+from query2label.storage import explained_os_errors, recover_folder, write_json
 from query2label.training.checkpoint import load_checkpoint
 from query2label.training.distributed import Ranks, join_ranks
 from query2label.training.environment import describe_environment
@@ -133,9 +133,11 @@ def _run(folder: RunFolder, config: RunConfig, *, is_new: bool, device: str, qui
             ranks.first_does(folder.check_free)
         checkpoint = None if is_new else load_checkpoint(folder.last)
         start = build_start(config, ranks=ranks, load_weights=checkpoint is None)
-        ranks.first_does(lambda: _write_beginning(folder, config, start.data, ranks))
         console = None if quiet or not ranks.is_first else Console()
-        with Reporter(console=console, log_path=folder.log if ranks.is_first else None) as reporter:
+        with contextlib.ExitStack() as held:
+            ranks.first_does(lambda: _write_beginning(folder, config, start.data, ranks, held))
+            log_path = folder.log if ranks.is_first else None
+            reporter = held.enter_context(Reporter(console=console, log_path=log_path))
             try:
                 _introduce(start, config, ranks=ranks, reporter=reporter)
                 run = prepare_run(
@@ -149,7 +151,12 @@ def _run(folder: RunFolder, config: RunConfig, *, is_new: bool, device: str, qui
         return RunResult(run_dir=folder.path, best=folder.best, report=report, epochs=run.state.records)
 
 
-def _write_beginning(folder: RunFolder, config: RunConfig, data: RunData, ranks: Ranks) -> None:
+def _write_beginning(
+    folder: RunFolder, config: RunConfig, data: RunData, ranks: Ranks, held: contextlib.ExitStack
+) -> None:
+    with explained_os_errors(folder.path):
+        folder.path.mkdir(parents=True, exist_ok=True)
+    held.enter_context(folder.held())
     folder.write_config(config)
     recover_folder(folder.best)
     write_json(folder.environment, describe_environment(ranks))

@@ -14,11 +14,15 @@ tensorboard/         where it was asked for
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from query2label.config import RunConfig, dump_config, load_config
-from query2label.errors import ConfigError
+from query2label.errors import ConfigError, TrainingError
 from query2label.storage import atomic_file
 
 
@@ -97,6 +101,30 @@ class RunFolder:
             )
         if self.path.exists() and any(self.path.iterdir()):
             raise ConfigError(f"{self.path} is not empty: name another folder for the run.")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes from running here; it ends with this process, however that ends.
+
+        Where the file system knows no locks, nothing is kept away.
+
+        Raises:
+            TrainingError: If another process is at it.
+        """
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise TrainingError(
+                        f"Another process is training in {self.path}: wait until it ends, or stop it."
+                    ) from None
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(folder, fcntl.LOCK_UN)  # closing is not enough: a forked loader may have it, too
+            os.close(folder)
 
     def write_config(self, config: RunConfig) -> None:
         """Writes the resolved configuration; from then on the folder holds a run."""
