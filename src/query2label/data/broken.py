@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from query2label.errors import DataError
+from query2label.spreadsheet import inert_cell
 from query2label.storage import atomic_file
 
 NUM_NAMED = 3
@@ -63,12 +64,7 @@ class BrokenImages:
         with atomic_file(path) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("image", "reason"))
-            writer.writerows((_as_text(name), _as_text(reason)) for name, reason in self.to_dict().items())
+            writer.writerows(map(inert_cell, entry) for entry in self.to_dict().items())
 
     def __len__(self) -> int:
         return len(self._reasons)
-
-
-def _as_text(cell: str) -> str:
-    # A spreadsheet would run a cell that begins like this as a formula.
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

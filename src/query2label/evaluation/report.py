@@ -17,6 +17,7 @@ from query2label.evaluation.labelwise import crowd_of, crowd_rows, label_rows, r
 from query2label.evaluation.rows import CrowdRow, LabelRow, SizeRow
 from query2label.metrics import DecisionMetrics, LabelValues, count_decisions, decision_metrics
 from query2label.metrics.arrays import Scores, Targets
+from query2label.spreadsheet import inert_cell
 from query2label.storage import atomic_file, write_json
 
 REPORT_NAME: Final = "report.json"
@@ -93,7 +94,7 @@ class Report:
             writer.writerow([column.name for column in fields(LabelRow)])
             for row in self.per_label:
                 values = asdict(row)
-                values["label"] = _inert(row.label)
+                values["label"] = inert_cell(row.label)
                 writer.writerow(["" if value is None else value for value in values.values()])
 
 
@@ -174,8 +175,3 @@ def report_from_scores(
 
 def _mean(values: Sequence[float | None]) -> float | None:
     return LabelValues.from_list(values).mean()
-
-
-def _inert(cell: str) -> str:
-    # A spreadsheet would run a cell that begins like this as a formula.
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -16,11 +16,11 @@ from typing import IO, Any, Final, Protocol, runtime_checkable
 from query2label.errors import ConfigError
 from query2label.extras import import_extra
 from query2label.inference.prediction import Prediction
+from query2label.spreadsheet import inert_cell
 from query2label.storage import atomic_file
 
 LABEL_SEPARATOR: Final = "|"
 _ROWS_PER_GROUP: Final = 256
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 @runtime_checkable
@@ -82,7 +82,7 @@ def _write_csv(predictions: Iterable[Prediction], file: TextSink, labels: Sequen
         row = _row(prediction, labels)
         texts = (row["image"], LABEL_SEPARATOR.join(row["labels"]), row["error"])
         scores = ("" if score is None else f"{score:.7g}" for score in row["scores"])
-        writer.writerow([*map(_no_formula, texts), *scores])
+        writer.writerow([*map(inert_cell, texts), *scores])
         file.flush()
 
 
@@ -126,8 +126,3 @@ def _groups(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
     rest = iter(predictions)
     while group := list(islice(rest, _ROWS_PER_GROUP)):
         yield group
-
-
-def _no_formula(text: str) -> str:
-    """`text` so that a spreadsheet shows it instead of computing it."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
