@@ -13,7 +13,8 @@ from query2label.config import load_config, recipe_names
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = sorted((REPOSITORY / "src").rglob("*.py"))
-_ERROR_ALONE = "from pickle import UnpicklingError"  # what torch.load raises
+# What torch.load(weights_only=True) raises has no other public name; the error alone can do nothing.
+_ALLOWED_IMPORTS = {"src/query2label/models/weights.py": {"from pickle import UnpicklingError"}}
 
 
 def _run(code: str) -> str:
@@ -57,8 +58,9 @@ def test_command_line__help_needs_no_torch() -> None:
 def test_source__opens_nothing_unsafely(path: Path) -> None:
     """No pickle, no unsafe torch.load, no eval: a model or a recipe can never run code."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    allowed = _ALLOWED_IMPORTS.get(path.relative_to(REPOSITORY).as_posix(), set())
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom) and ast.unparse(node) != _ERROR_ALONE:
+        if isinstance(node, ast.Import | ast.ImportFrom) and ast.unparse(node) not in allowed:
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             assert not {"pickle", "dill", "joblib", "shelve", "marshal"} & {
                 n.partition(".")[0] for n in names

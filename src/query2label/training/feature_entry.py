@@ -96,7 +96,7 @@ def read_entry(folder: Path, spec: ArraySpec, lock: int) -> Entry | None:
         return None
     manifest = read_json(folder / MANIFEST) or {}
     broken = {int(row): reason for row, reason in manifest["broken"].items()}
-    return Entry(np.load(folder / ARRAY, mmap_mode="r"), broken, lock)
+    return Entry(np.load(folder / ARRAY, mmap_mode="r", allow_pickle=False), broken, lock)
 
 
 def is_whole(folder: Path, spec: ArraySpec) -> bool:
@@ -107,7 +107,7 @@ def is_whole(folder: Path, spec: ArraySpec) -> bool:
 def is_allocated(folder: Path, spec: ArraySpec) -> bool:
     """Whether the array's file has its full size and form, finished or not."""
     try:
-        array = np.load(folder / ARRAY, mmap_mode="r")
+        array = np.load(folder / ARRAY, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return False
     is_alike = array.shape == spec.shape and array.dtype == np.dtype(spec.dtype)
