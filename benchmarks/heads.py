@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import query2label
+from query2label.training.run import resume
 
 DATA_SETS = {"voc": "voc-sample", "ccp": "ccp", "coco": "coco-sample"}
 
@@ -59,7 +60,7 @@ def run(data: Path, head: str, *, seed: int, out: Path, recipe: str) -> Result:
         overrides = (*HEADS[head], f"train.seed={seed}")
         resumed = (out / "config.toml").exists()
         result = (
-            query2label.training.run.resume(out, quiet=True)
+            resume(out, quiet=True)
             if resumed
             else query2label.train(data=data, out=out, recipe=recipe, overrides=overrides, quiet=True)
         )
