@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from query2label.cli.options import (
+    DataFormat,
+    DifficultObjects,
+    DifficultOption,
+    FormatOption,
+    ImagesOption,
+)
 from query2label.cli.terminal import printable
 from query2label.errors import ConfigError
 
@@ -27,37 +33,8 @@ _NUM_PAIRS_SHOWN = 10
 _NUM_ERRORS_SHOWN = 1000
 
 
-class DataFormat(StrEnum):
-    """Layouts of labelled images."""
-
-    AUTO = "auto"
-    TABLE = "table"
-    COCO = "coco"
-    VOC = "voc"
-    SIDECAR = "sidecar"
-    FOLDERS = "folders"
-
-
-class DifficultObjects(StrEnum):
-    """What objects marked difficult say about their label."""
-
-    IGNORE = "ignore"
-    POSITIVE = "positive"
-    NEGATIVE = "negative"
-
-
 DataPath = Annotated[
     Path, typer.Argument(metavar="PATH", help="Folder or file with labelled images.", show_default=False)
-]
-FormatOption = Annotated[DataFormat, typer.Option(help="Layout of the data; auto looks at the path.")]
-DifficultOption = Annotated[
-    DifficultObjects, typer.Option(help="What objects marked difficult (PASCAL VOC) say about their label.")
-]
-ImagesOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--images", help="Folder of the images, where that is not beside the labels.", show_default=False
-    ),
 ]
 
 

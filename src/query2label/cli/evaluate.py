@@ -8,24 +8,31 @@ from typing import Annotated
 
 import typer
 
-from query2label.cli.data import DataFormat, DifficultObjects, DifficultOption
+from query2label.cli.options import (
+    BatchSizeOption,
+    DataFormat,
+    DataFormatOption,
+    DeviceOption,
+    DifficultObjects,
+    DifficultOption,
+    ImagesOption,
+    ModelOption,
+    WorkersOption,
+)
 from query2label.errors import ConfigError
 
 _NUM_LABELS_SHOWN = 100
 
 
 def evaluate_command(
-    model: Annotated[
-        str, typer.Option(help="Bundle: a folder such as runs/birds/best, or owner/name on the hub.")
-    ],
+    model: ModelOption,
     data: Annotated[Path, typer.Option(help="Folder or file with labelled images.")],
     split: Annotated[
         str | None,
         typer.Option(help="Only this split; unset: test, else val, else all images.", show_default=False),
     ] = None,
-    format_data: Annotated[
-        DataFormat, typer.Option(help="Layout of the data; auto looks at the path.")
-    ] = DataFormat.AUTO,
+    data_format: DataFormatOption = DataFormat.AUTO,
+    images: ImagesOption = None,
     difficult: DifficultOption = DifficultObjects.IGNORE,
     top_k: Annotated[int, typer.Option(min=1, help="Labels per image for the top-k rules.")] = 3,
     out: Annotated[
@@ -36,9 +43,9 @@ def evaluate_command(
     resamples: Annotated[
         int, typer.Option(min=0, help="Resamples for the confidence interval of mAP; 0: none.")
     ] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that are computed at once.")] = 32,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = 2,
+    device: DeviceOption = "auto",
 ) -> None:
     """Compare a model's scores with the labels of images: mAP, F1, per-label results, calibration.
 
@@ -60,7 +67,8 @@ def evaluate_command(
             predictor,
             data,
             split=split,
-            format=format_data.value,
+            format=data_format.value,
+            image_root=images,
             difficult=difficult.value,
             top_k=top_k,
             num_resamples=resamples,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from query2label.cli.options import DeviceOption, ModelOption
 from query2label.cli.terminal import printable
 from query2label.errors import ImageError
 
@@ -18,9 +19,7 @@ def explain_command(
             metavar="IMAGE|FOLDER|GLOB|@LIST...", help="Images, as for `q2l predict`.", show_default=False
         ),
     ],
-    model: Annotated[
-        str, typer.Option(help="Bundle: a folder such as runs/birds/best, or owner/name on the hub.")
-    ],
+    model: ModelOption,
     out: Annotated[Path, typer.Option(help="Folder for the pictures, one PNG per image.")],
     labels: Annotated[
         str | None,
@@ -30,7 +29,7 @@ def explain_command(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Write a picture for each image that shows where the model looked for its labels.
 

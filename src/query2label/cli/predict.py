@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from query2label.cli.options import BatchSizeOption, DeviceOption, ModelOption
 from query2label.cli.terminal import printable
 from query2label.errors import ConfigError
 
@@ -38,9 +39,7 @@ def predict_command(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str, typer.Option(help="Bundle: a folder such as runs/birds/best, or owner/name on the hub.")
-    ],
+    model: ModelOption,
     format: Annotated[
         Format | None,
         typer.Option(
@@ -68,8 +67,8 @@ def predict_command(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that are computed at once.")] = 16,
+    device: DeviceOption = "auto",
+    batch_size: BatchSizeOption = 16,
 ) -> None:
     """Print the labels of images, best first, with their scores.
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from query2label.cli.data import DataFormat, DifficultObjects, DifficultOption
+from query2label.cli.options import (
+    BatchSizeOption,
+    DataFormat,
+    DataFormatOption,
+    DeviceOption,
+    DifficultObjects,
+    DifficultOption,
+    ImagesOption,
+    WorkersOption,
+)
 from query2label.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -34,13 +43,12 @@ def thresholds_command(
             min=0, max=1, help="This one threshold for all labels; without --data.", show_default=False
         ),
     ] = None,
-    format_data: Annotated[
-        DataFormat, typer.Option(help="Layout of the data; auto looks at the path.")
-    ] = DataFormat.AUTO,
+    data_format: DataFormatOption = DataFormat.AUTO,
+    images: ImagesOption = None,
     difficult: DifficultOption = DifficultObjects.IGNORE,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that are computed at once.")] = 32,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = 2,
+    device: DeviceOption = "auto",
 ) -> None:
     """Fit thresholds and temperature of a bundle on labelled images, and write them into it.
 
@@ -68,7 +76,8 @@ def thresholds_command(
             data,
             split=split,
             rule=wanted,
-            format=format_data.value,
+            format=data_format.value,
+            image_root=images,
             difficult=difficult.value,
             batch_size=batch_size,
             num_workers=workers,

@@ -28,6 +28,7 @@ def evaluate(
     bundle: Bundle | None = None,
     split: str | None = None,
     format: Format | Literal["auto"] = "auto",  # noqa: A002 (the word people look for)
+    image_root: Path | str | None = None,
     difficult: Difficult = "ignore",
     batch_size: int = 32,
     num_workers: int = 0,
@@ -52,6 +53,7 @@ def evaluate(
         bundle: Labels, preprocessing, thresholds and temperature of a model that does not bring its own.
         split: Only this split; unset: `test`, else `val`, else all images where the data have no splits.
         format: Layout of the data at a path.
+        image_root: Folder of the images, where they do not lie beside the labels at a path.
         difficult: What objects marked difficult (PASCAL VOC) at a path make of their label.
         batch_size: Images that are computed at once.
         num_workers: Processes that decode images; 0 decodes in this one.
@@ -65,7 +67,13 @@ def evaluate(
     """
     scorer, bundle = resolve_model(model, bundle)
     part, chosen = resolve_data(
-        data, bundle, split=split, preferred=("test", "val"), format=format, difficult=difficult
+        data,
+        bundle,
+        split=split,
+        preferred=("test", "val"),
+        format=format,
+        image_root=image_root,
+        difficult=difficult,
     )
     scored = score_images(
         scorer, part, bundle.preprocess, batch_size=batch_size, num_workers=num_workers, progress=progress

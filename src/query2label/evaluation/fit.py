@@ -30,6 +30,7 @@ def fit_bundle(
     split: str | None = None,
     rule: str | ThresholdRule = "f1",
     format: Format | Literal["auto"] = "auto",  # noqa: A002 (the word people look for)
+    image_root: Path | str | None = None,
     difficult: Difficult = "ignore",
     batch_size: int = 32,
     num_workers: int = 0,
@@ -46,6 +47,7 @@ def fit_bundle(
         split: Only this split; unset: `val`, else `test`, else all images where the data have no splits.
         rule: `f1`, `precision=P` or `recall=R`.
         format: Layout of the data at a path.
+        image_root: Folder of the images, where they do not lie beside the labels at a path.
         difficult: What objects marked difficult (PASCAL VOC) at a path make of their label.
         batch_size: Images that are computed at once.
         num_workers: Processes that decode images; 0 decodes in this one.
@@ -56,7 +58,13 @@ def fit_bundle(
     """
     scorer, bundle = resolve_model(model)
     part, chosen = resolve_data(
-        data, bundle, split=split, preferred=("val", "test"), format=format, difficult=difficult
+        data,
+        bundle,
+        split=split,
+        preferred=("val", "test"),
+        format=format,
+        image_root=image_root,
+        difficult=difficult,
     )
     scored = score_images(
         scorer, part, bundle.preprocess, batch_size=batch_size, num_workers=num_workers, progress=progress

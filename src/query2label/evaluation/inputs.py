@@ -85,6 +85,7 @@ def resolve_data(
     split: str | None,
     preferred: Sequence[str],
     format: Format | Literal["auto"] = "auto",  # noqa: A002 (the word people look for)
+    image_root: Path | str | None = None,
     difficult: Difficult = "ignore",
 ) -> tuple[Dataset, str | None]:
     """The images to look at, with the model's labels, and the name of their split.
@@ -95,6 +96,7 @@ def resolve_data(
         split: The split that was asked for.
         preferred: Splits to take where none was asked for, best first.
         format: Layout of the data at a path.
+        image_root: Folder of the images, where they do not lie beside the labels at a path.
         difficult: What objects marked difficult (PASCAL VOC) at a path make of their label.
 
     Returns:
@@ -104,7 +106,14 @@ def resolve_data(
         DataError: If the data set has other labels than the model, or there is no such split.
     """
     if not isinstance(data, Dataset):
-        data = load_dataset(data, format=format, split=split, labels=bundle.label_set, difficult=difficult)
+        data = load_dataset(
+            data,
+            format=format,
+            split=split,
+            labels=bundle.label_set,
+            image_root=image_root,
+            difficult=difficult,
+        )
     if data.labels != bundle.label_set:
         raise DataError(
             f"{data.source} was read with other labels than the model's, or in another order: "

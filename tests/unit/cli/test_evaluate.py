@@ -82,6 +82,44 @@ def test_evaluate__prints_json_and_nothing_else(run: Run, bundle: Path, data: Pa
     assert list(report["decisions"]) == ["thresholds", "0.5", "top-1", "top-1 at 0.5"]
 
 
+def test_evaluate_and_thresholds__take_the_layout_and_the_folder_of_the_images(
+    run: Run, bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    expected = evaluate(bundle, data).to_dict() | {"protocol": ""}
+    labels = tmp_path / "elsewhere" / "labels.csv"
+    labels.parent.mkdir()
+    (data / "labels.csv").rename(labels)
+    options = (
+        "--model",
+        bundle,
+        "--data",
+        labels,
+        "--images",
+        data,
+        "--data-format",
+        "table",
+        "--workers",
+        0,
+    )
+    report = json.loads(run("evaluate", *options, "--json").stdout)
+    assert report | {"protocol": ""} == json.loads(json.dumps(expected))
+    assert "elsewhere" not in report["protocol"]
+    run("thresholds", *options)
+    assert read_bundle(bundle).threshold_rule == "f1 on 7 images"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "thresholds"])
+def test_evaluate_and_thresholds__mistakes_in_how_the_data_lie_are_one_sentence(
+    run: Run, bundle: Path, data: Path, command: str
+) -> None:
+    options = (command, "--model", bundle, "--data", data)
+    result = run(*options, "--images", data / "nowhere", code=2)
+    assert result.stderr == f"Error: The folder of images {data / 'nowhere'} does not exist.\n"
+    result = run(*options, "--images", data, "--data-format", "sidecar", code=2)
+    assert "has its labels beside the images: leave image_root out" in result.stderr
+    assert "No such option: --format" in run(*options, "--format", "table", code=2).stderr
+
+
 def test_evaluate__refuses_a_file_as_output_folder_before_it_starts(
     run: Run, bundle: Path, data: Path
 ) -> None:

@@ -105,6 +105,17 @@ def test_evaluate__takes_the_split_that_is_asked_for(bundle, photos):
     assert evaluate(colour_logits, whole, bundle=bundle).num_images == 5
 
 
+def test_evaluate__finds_images_that_do_not_lie_beside_their_labels(bundle, photos, tmp_path):
+    labels = tmp_path / "labels.csv"
+    (photos / "labels.csv").rename(labels)
+    with pytest.raises(DataError, match=r"labels\.csv:2.*red\.png"):
+        evaluate(colour_logits, labels, bundle=bundle)
+    report = evaluate(colour_logits, labels, bundle=bundle, image_root=photos)
+    assert (report.num_images, report.map) == (3, 1.0)
+    changes = fit_bundle(Predictor(bundle, colour_logits), labels, image_root=str(photos))
+    assert changes["threshold_rule"] == "f1 on 2 images"
+
+
 def test_resolve_data__refuses_a_split_that_is_not_there(bundle, photos):
     dataset = load_dataset(photos, labels=bundle.label_set)
     with pytest.raises(DataError, match="has no split 'nope': it has test, val"):
