@@ -14,7 +14,6 @@ from query2label.cli.options import (
     DataFormatOption,
     DeviceOption,
     DifficultObjects,
-    DifficultOption,
     ImagesOption,
     ModelOption,
     WorkersOption,
@@ -33,7 +32,23 @@ def evaluate_command(
     ] = None,
     data_format: DataFormatOption = DataFormat.AUTO,
     images: ImagesOption = None,
-    difficult: DifficultOption = DifficultObjects.IGNORE,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which average precision is the headline: plain (scikit-learn's; the default), voc-allpoint "
+            "or voc-11pt. All three are in the report.",
+            show_default=False,
+        ),
+    ] = None,
+    difficult: Annotated[
+        DifficultObjects | None,
+        typer.Option(
+            help="What objects marked difficult (PASCAL VOC) say about their label; unset: as the protocol "
+            "has it (ignore).",
+            show_default=False,
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Labels per image for the top-k rules.")] = 3,
     out: Annotated[
         Path | None,
@@ -69,7 +84,8 @@ def evaluate_command(
             split=split,
             format=data_format.value,
             image_root=images,
-            difficult=difficult.value,
+            difficult=None if difficult is None else difficult.value,
+            protocol=protocol,
             top_k=top_k,
             num_resamples=resamples,
             batch_size=batch_size,

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from query2label.metrics import AveragePrecisionKind
 from query2label.metrics.arrays import Scores, Targets, require_same_shape
 
 NUM_RESAMPLES: Final = 1000
@@ -33,11 +34,12 @@ def mean_ap_interval(
     scores: Scores,
     targets: Targets,
     *,
+    kind: AveragePrecisionKind = "plain",
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval | None:
-    """Percentile bootstrap interval of the plain mean average precision, by images.
+    """Percentile bootstrap interval of the mean average precision, by images.
 
     Each resample draws as many images as there are, with replacement, and gets its exact tie-aware mAP; a
     label that has no positive in it is left out of that resample's mean. It tells the spread over test
@@ -47,6 +49,7 @@ def mean_ap_interval(
     Args:
         scores: Higher for surer.
         targets: 1, 0, or below 0 where unknown.
+        kind: Which average precision; see `metrics.average_precision`.
         num_resamples: Wanted number of resamples.
         seed: Equal seeds give equal intervals.
         level: Share of resamples inside the interval.
@@ -62,7 +65,7 @@ def mean_ap_interval(
     curves = [_curve(scores[:, label], targets[:, label]) for label in present]
     rng = np.random.default_rng(seed)
     means = [
-        _resampled_map(curves, _draws(len(scores), min(_BLOCK, affordable - start), rng))
+        _resampled_map(curves, _draws(len(scores), min(_BLOCK, affordable - start), rng), kind)
         for start in range(0, affordable if curves else 0, _BLOCK)
     ]
     found = np.concatenate([np.empty(0), *means])
@@ -91,7 +94,9 @@ def _curve(
 
 
 def _resampled_map(
-    curves: list[tuple[Int[Tensor, " n"], Int[Tensor, " _"]]], draws: Float[Tensor, "n R"]
+    curves: list[tuple[Int[Tensor, " n"], Int[Tensor, " _"]]],
+    draws: Float[Tensor, "n R"],
+    kind: AveragePrecisionKind,
 ) -> Float[np.ndarray, " r"]:
     """The mAP of each resample, over the labels that have a positive in it."""
     total = torch.zeros(draws.shape[1], dtype=torch.float64)
@@ -102,7 +107,19 @@ def _resampled_map(
         gained.index_add_(0, steps[positive], draws[positive])
         drawn = torch.zeros_like(gained).index_add_(0, steps, draws)
         hits, reached = (counts[1:].flip(0).cumsum(0) for counts in (gained, drawn))
-        area = (gained[1:].flip(0) * (hits.double() / reached.clamp(min=1))).sum(0)
-        total += area / hits[-1].clamp(min=1)
+        precision = hits.double() / reached.clamp(min=1)
+        if kind != "plain":  # the best precision at this recall or a higher one
+            precision = precision.flip(0).cummax(0).values.flip(0)
+        if kind == "voc11":
+            total += _at_tenths(precision, hits)
+        else:
+            total += (gained[1:].flip(0) * precision).sum(0) / hits[-1].clamp(min=1)
         defined += hits[-1] > 0
     return (total / defined)[defined > 0].numpy()
+
+
+def _at_tenths(precision: Float[Tensor, "S R"], hits: Float[Tensor, "S R"]) -> Float[Tensor, " R"]:
+    """Mean precision where the recall first reaches 0, 0.1 .. 1; `hits` rise to the number of positives."""
+    wanted = hits[-1].double()
+    steps = [(hits.double() * 10 < tenth * wanted).sum(0, keepdim=True) for tenth in range(11)]
+    return torch.cat([precision.gather(0, step) for step in steps]).mean(0)

@@ -8,15 +8,15 @@ from typing import Literal
 from query2label.bundle import Bundle
 from query2label.data.load import Format
 from query2label.data.samples import Dataset
+from query2label.data.voc import Difficult
 from query2label.evaluation.bootstrap import NUM_RESAMPLES
 from query2label.evaluation.inputs import (
-    Difficult,
     Evaluable,
-    describe_images,
     resolve_data,
     resolve_model,
 )
-from query2label.evaluation.report import PLAIN_PROTOCOL, Report, report_from_scores
+from query2label.evaluation.protocols import resolve_protocol
+from query2label.evaluation.report import Report, report_from_scores
 from query2label.evaluation.scoring import Progress, score_images
 from query2label.evaluation.sizes import object_sizes
 
@@ -29,7 +29,8 @@ def evaluate(
     split: str | None = None,
     format: Format | Literal["auto"] = "auto",  # noqa: A002 (the word people look for)
     image_root: Path | str | None = None,
-    difficult: Difficult = "ignore",
+    difficult: Difficult | None = None,
+    protocol: str | None = None,
     batch_size: int = 32,
     num_workers: int = 0,
     top_k: int = 3,
@@ -54,7 +55,11 @@ def evaluate(
         split: Only this split; unset: `test`, else `val`, else all images where the data have no splits.
         format: Layout of the data at a path.
         image_root: Folder of the images, where they do not lie beside the labels at a path.
-        difficult: What objects marked difficult (PASCAL VOC) at a path make of their label.
+        difficult: What objects marked difficult (PASCAL VOC) at a path make of their label; unset: what the
+            protocol says.
+        protocol: `plain`, `voc-allpoint` or `voc-11pt` (`evaluation.protocols.PROTOCOLS`): which average
+            precision is the headline, with the confidence interval, and what difficult objects are. All
+            three average precisions are in the report anyway. Unset: `plain`.
         batch_size: Images that are computed at once.
         num_workers: Processes that decode images; 0 decodes in this one.
         top_k: Labels per image for the `top-k` rules.
@@ -65,15 +70,16 @@ def evaluate(
     Returns:
         The report.
     """
+    measured = resolve_protocol(protocol, difficult)
     scorer, bundle = resolve_model(model, bundle)
-    part, chosen = resolve_data(
+    part, images = resolve_data(
         data,
         bundle,
         split=split,
         preferred=("test", "val"),
         format=format,
         image_root=image_root,
-        difficult=difficult,
+        difficult=measured.difficult,
     )
     scored = score_images(
         scorer, part, bundle.preprocess, batch_size=batch_size, num_workers=num_workers, progress=progress
@@ -88,6 +94,7 @@ def evaluate(
         object_sizes=object_sizes(part, scored.indices),
         num_resamples=num_resamples,
         seed=seed,
-        protocol=f"{describe_images(part, chosen, difficult)}; {PLAIN_PROTOCOL}",
+        protocol=measured,
+        images=images,
         broken_images=scored.broken,
     )

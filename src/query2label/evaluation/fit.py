@@ -8,15 +8,14 @@ from typing import Any, Final, Literal
 from query2label.bundle import Bundle, scores_from_logits
 from query2label.data.load import Format
 from query2label.data.samples import Dataset
+from query2label.data.voc import Difficult
 from query2label.evaluation.calibration import fit_temperature
 from query2label.evaluation.inputs import (
-    Difficult,
     Evaluable,
-    describe_images,
     resolve_data,
     resolve_model,
 )
-from query2label.evaluation.report import PLAIN_PROTOCOL, report_from_scores
+from query2label.evaluation.report import report_from_scores
 from query2label.evaluation.scoring import Progress, score_images
 from query2label.evaluation.thresholds import ThresholdRule, fit_thresholds
 
@@ -57,7 +56,7 @@ def fit_bundle(
         Temperature, thresholds, threshold_rule and metrics.
     """
     scorer, bundle = resolve_model(model)
-    part, chosen = resolve_data(
+    part, images = resolve_data(
         data,
         bundle,
         split=split,
@@ -79,8 +78,7 @@ def fit_bundle(
         thresholds=thresholds,
         temperature=temperature,
         num_resamples=0,
-        protocol=f"{describe_images(part, chosen, difficult)}, on which temperature and thresholds were "
-        f"fitted; {PLAIN_PROTOCOL}",
+        images=f"{images}, on which temperature and thresholds were fitted",
     )
     return {
         "temperature": temperature,

@@ -14,11 +14,10 @@ from query2label.bundle import Bundle, resolve_bundle_path
 from query2label.data.annotation_files import split_name
 from query2label.data.load import Format, load_dataset
 from query2label.data.samples import Dataset
+from query2label.data.voc import Difficult
 from query2label.errors import ConfigError, DataError
 from query2label.evaluation.scoring import Scorer
 from query2label.models.build import load_model
-
-Difficult = Literal["ignore", "positive", "negative"]
 
 
 @runtime_checkable
@@ -87,8 +86,8 @@ def resolve_data(
     format: Format | Literal["auto"] = "auto",  # noqa: A002 (the word people look for)
     image_root: Path | str | None = None,
     difficult: Difficult = "ignore",
-) -> tuple[Dataset, str | None]:
-    """The images to look at, with the model's labels, and the name of their split.
+) -> tuple[Dataset, str]:
+    """The images to look at, with the model's labels, and in words which they are.
 
     Args:
         data: A data set, or where to read it.
@@ -100,12 +99,14 @@ def resolve_data(
         difficult: What objects marked difficult (PASCAL VOC) at a path make of their label.
 
     Returns:
-        The samples and the name of the split; None where the data have no splits.
+        The samples, and their description; it may be published, so there is no path in it.
 
     Raises:
         DataError: If the data set has other labels than the model, or there is no such split.
     """
+    taken = "as the data set was read"
     if not isinstance(data, Dataset):
+        taken = difficult
         data = load_dataset(
             data,
             format=format,
@@ -127,15 +128,13 @@ def resolve_data(
     if chosen is None:
         if splits:
             raise DataError(f"{data.source} has no split {' or '.join(preferred)}: {present}; choose one.")
-        return data, None
+        return data, _described("all images", data, taken)
     part = data.select(chosen)
     if not len(part):
         raise DataError(f"{data.source} has no split {split!r}: {present}.")
-    return part, chosen
+    return part, _described(f"split {chosen}", data, taken)
 
 
-def describe_images(data: Dataset, split: str | None, difficult: Difficult) -> str:
-    """In words: which images, and what difficult objects were taken for; it may be published, so no path."""
-    images = "all images" if split is None else f"split {split}"
+def _described(images: str, data: Dataset, difficult: str) -> str:
     voc = f", difficult objects: {difficult}" if data.format == "voc" else ""
     return f"{images} of {data.source.name} ({data.format}{voc})"

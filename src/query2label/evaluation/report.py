@@ -14,15 +14,21 @@ from jaxtyping import Float, Int8
 
 from query2label.evaluation.bootstrap import NUM_RESAMPLES, Interval, mean_ap_interval
 from query2label.evaluation.labelwise import crowd_of, crowd_rows, label_rows, rank_all, size_rows
+from query2label.evaluation.protocols import PLAIN, Protocol
 from query2label.evaluation.rows import CrowdRow, LabelRow, SizeRow
-from query2label.metrics import DecisionMetrics, LabelValues, count_decisions, decision_metrics
+from query2label.metrics import (
+    AveragePrecisionKind,
+    DecisionMetrics,
+    LabelValues,
+    count_decisions,
+    decision_metrics,
+)
 from query2label.metrics.arrays import Scores, Targets
 from query2label.spreadsheet import inert_cell
 from query2label.storage import atomic_file, write_json
 
 REPORT_NAME: Final = "report.json"
 LABELS_NAME: Final = "labels.csv"
-PLAIN_PROTOCOL: Final = "unknown targets left out; labels without a positive left out of means"
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,10 @@ class Report:
     """Results in [0, 1] on labelled images; None where the data do not define a number."""
 
     protocol: str
-    """On which images, and how, the numbers came about: belongs beside each of them."""
+    """How, and on which images, the numbers came about: belongs beside each of them; begins with the name of
+    the protocol."""
+    headline_ap: AveragePrecisionKind
+    """Which of the three kinds of average precision the protocol makes the headline."""
     num_images: int
     map: float | None
     """Mean plain average precision (as scikit-learn, ASL and ML-Decoder)."""
@@ -39,7 +48,7 @@ class Report:
     map_voc11: float | None
     """Mean 11-point interpolated average precision (as PASCAL VOC 2007)."""
     map_interval: Interval | None
-    """Of `map`, over test images."""
+    """Of `headline_map`, over test images."""
     auc: float | None
     """Mean area under the ROC curve."""
     calibration_error: float | None
@@ -59,6 +68,15 @@ class Report:
     """Labels without a known positive: in no mean."""
     broken_images: Mapping[str, str] = field(default_factory=dict)
     """Path -> reason of the images that could not be read, and are in no number."""
+
+    @property
+    def headline_map(self) -> float | None:
+        """The mean average precision that the protocol asks for."""
+        return self.map_of(self.headline_ap)
+
+    def map_of(self, kind: AveragePrecisionKind) -> float | None:
+        """`map`, `map_voc` or `map_voc11`."""
+        return {"plain": self.map, "voc": self.map_voc, "voc11": self.map_voc11}[kind]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values that JSON can hold."""
@@ -109,7 +127,8 @@ def report_from_scores(
     object_sizes: Int8[np.ndarray, "n K"] | None = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
-    protocol: str = PLAIN_PROTOCOL,
+    protocol: Protocol = PLAIN,
+    images: str = "the given images",
     broken_images: Mapping[str, str] | None = None,
 ) -> Report:
     """Everything that can be said about scores when the targets are known.
@@ -124,7 +143,8 @@ def report_from_scores(
         object_sizes: As `sizes.object_sizes` gives it; None without boxes.
         num_resamples: For the confidence interval of the mAP; 0 leaves it away.
         seed: Of the resampling.
-        protocol: Kept beside the numbers.
+        protocol: Which average precision is the headline; kept beside the numbers.
+        images: Which images these are, in words; kept beside the numbers.
         broken_images: Path -> reason of images that are missing from `scores`.
 
     Returns:
@@ -152,9 +172,10 @@ def report_from_scores(
         scores, targets, temperature=temperature, crowd=crowd_of(counts), object_sizes=object_sizes
     )
     per_label = label_rows(labels, ranking, counts, limits, num_images=len(scores))
-    interval = mean_ap_interval(scores, targets, num_resamples=num_resamples, seed=seed)
+    interval = mean_ap_interval(scores, targets, kind=protocol.ap, num_resamples=num_resamples, seed=seed)
     return Report(
-        protocol=protocol,
+        protocol=protocol.text(images),
+        headline_ap=protocol.ap,
         num_images=len(scores),
         map=_mean([row.ap for row in per_label]),
         map_voc=_mean([row.ap_voc for row in per_label]),

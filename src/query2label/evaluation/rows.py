@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from query2label.metrics import AveragePrecisionKind
+
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
@@ -28,6 +30,10 @@ class LabelRow:
     best_threshold: float | None
     """The one that would have given the highest F1 on these images."""
     best_f1: float | None
+
+    def ap_of(self, kind: AveragePrecisionKind) -> float | None:
+        """`ap`, `ap_voc` or `ap_voc11`."""
+        return {"plain": self.ap, "voc": self.ap_voc, "voc11": self.ap_voc11}[kind]
 
 
 @dataclass(frozen=True, slots=True)

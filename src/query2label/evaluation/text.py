@@ -11,8 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from query2label.evaluation.report import Report
+from query2label.metrics import AveragePrecisionKind
 
 NUM_NAMED: Final = 20
+_AP_TITLES: Final[dict[AveragePrecisionKind, str]] = {
+    "plain": "plain",
+    "voc": "all-point",
+    "voc11": "11-point",
+}
 
 
 def report_tables(report: Report, *, max_labels: int | None = None) -> Group:
@@ -29,15 +35,16 @@ def _parts(report: Report, max_labels: int | None) -> Iterator[RenderableType]:
     yield _headline(report)
     yield Text(f"{report.num_images} images: {_shown(report.protocol)}", style="dim")
     yield _decisions(report)
+    map_name = "mAP" if report.headline_ap == "plain" else "plain mAP"
     if report.by_size:
         yield _table(
             "Size of the label's largest object",
-            ("size", "pairs", "labels", "mAP"),
+            ("size", "pairs", "labels", map_name),
             [(row.size, row.num_positives, row.num_labels, _percent(row.map)) for row in report.by_size],
         )
     yield _table(
         "Labels in the image",
-        ("labels", "images", "mAP", "OF1", "predicted"),
+        ("labels", "images", map_name, "OF1", "predicted"),
         [
             (row.num_labels, row.num_images, _percent(row.map), _percent(row.of1), _number(row.predicted))
             for row in report.by_num_labels
@@ -48,6 +55,11 @@ def _parts(report: Report, max_labels: int | None) -> Iterator[RenderableType]:
 
 
 def _headline(report: Report) -> Text:
+    others = ", ".join(
+        f"{title} {_percent(report.map_of(kind))}"
+        for kind, title in _AP_TITLES.items()
+        if kind != report.headline_ap
+    )
     interval = report.map_interval
     spread = (
         f" ({interval.level:.0%} interval {_percent(interval.low)} to {_percent(interval.high)})"
@@ -55,16 +67,19 @@ def _headline(report: Report) -> Text:
         else ""
     )
     at = report.decisions["thresholds"]
-    text = Text(f"mAP {_percent(report.map)}", style="bold")
+    text = Text(f"{_headline_name(report)} {_percent(report.headline_map)}", style="bold")
     text.append(spread, style="not bold")
     text.append(f"   CF1 {_percent(at.cf1)}   OF1 {_percent(at.of1)}")
     text.append(
-        f"\nVOC {_percent(report.map_voc)}, 11-point {_percent(report.map_voc11)}, "
-        f"AUC {_percent(report.auc)}, calibration error {_percent(report.calibration_error)} "
+        f"\n{others}, AUC {_percent(report.auc)}, calibration error {_percent(report.calibration_error)} "
         f"(without temperature {report.temperature:.2f}: {_percent(report.uncalibrated_error)})",
         style="not bold",
     )
     return text
+
+
+def _headline_name(report: Report) -> str:
+    return "mAP" if report.headline_ap == "plain" else f"mAP ({_AP_TITLES[report.headline_ap]})"
 
 
 def _decisions(report: Report) -> Group:
@@ -77,10 +92,10 @@ def _decisions(report: Report) -> Group:
 
 
 def _labels(report: Report, max_labels: int | None) -> Group:
-    rows = list(report.per_label)
+    rows = [(row, row.ap_of(report.headline_ap)) for row in report.per_label]
     title = "Labels"
     if max_labels is not None and len(rows) > max_labels:
-        rows = sorted(rows, key=lambda row: 2.0 if row.ap is None else row.ap)[:max_labels]
+        rows = sorted(rows, key=lambda row: 2.0 if row[1] is None else row[1])[:max_labels]
         title = f"The {max_labels} of {len(report.per_label)} labels with the lowest AP"
     return _table(
         title,
@@ -89,7 +104,7 @@ def _labels(report: Report, max_labels: int | None) -> Group:
             (
                 row.label,
                 row.num_positives,
-                _percent(row.ap),
+                _percent(ap),
                 _percent(row.auc),
                 _number(row.threshold),
                 _number(row.best_threshold),
@@ -97,7 +112,7 @@ def _labels(report: Report, max_labels: int | None) -> Group:
                 _percent(row.recall),
                 _percent(row.f1),
             )
-            for row in rows
+            for row, ap in rows
         ],
     )
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from query2label.bundle import Bundle, read_weights, save_bundle, scores_from_logits
 from query2label.evaluation.calibration import fit_temperature
-from query2label.evaluation.report import PLAIN_PROTOCOL, Report, report_from_scores
+from query2label.evaluation.report import Report, report_from_scores
 from query2label.evaluation.sizes import object_sizes
 from query2label.evaluation.thresholds import fit_thresholds
 from query2label.models.weights import load_strictly
@@ -24,7 +24,7 @@ FEW_POSITIVES = 10
 """A label with fewer validation positives has an average precision and a threshold that say little."""
 NUM_NAMED = 8
 Logits = Float[np.ndarray, "n K"]
-PROTOCOL = f"validation images of the run, on which temperature and thresholds were fitted; {PLAIN_PROTOCOL}"
+IMAGES = "validation images of the run, on which temperature and thresholds were fitted"
 
 
 def finish(run: Run) -> Report:
@@ -54,7 +54,7 @@ def _complete(run: Run, indices: Indices, logits: Logits) -> Report:
         temperature=temperature,
         object_sizes=object_sizes(data.val, indices),
         seed=run.config.train.seed,
-        protocol=PROTOCOL,
+        images=IMAGES,
         broken_images=_broken_in_validation(run),
     )
     changes = {

@@ -14,6 +14,7 @@ from query2label.bundle import Bundle, read_bundle
 from query2label.cli.app import app
 from query2label.config import ModelConfig
 from query2label.evaluation.evaluate import evaluate
+from query2label.evaluation.protocols import PROTOCOLS
 from query2label.inference.predictor import Predictor
 from query2label.models.build import build_model
 from query2label.preprocess import PreprocessSpec
@@ -69,7 +70,9 @@ def test_evaluate__prints_the_headline_and_writes_the_report(
     result = run("evaluate", "--model", bundle, "--data", data, "--workers", 0, "--out", out)
     expected = evaluate(Predictor.load(bundle, device="cpu"), data)
     assert result.stdout.startswith(f"mAP {100 * expected.map:.1f} (95% interval")
-    assert "5 images: split test of data (table)" in result.stdout
+    assert (
+        "5 images: plain (average precision as scikit-learn's): split test of data (table)" in result.stdout
+    )
     assert json.loads((out / "report.json").read_text()) == json.loads(expected.to_json())
     assert (out / "labels.csv").read_text().startswith("label,num_positives,")
 
@@ -106,6 +109,28 @@ def test_evaluate_and_thresholds__take_the_layout_and_the_folder_of_the_images(
     assert "elsewhere" not in report["protocol"]
     run("thresholds", *options)
     assert read_bundle(bundle).threshold_rule == "f1 on 7 images"
+
+
+def test_evaluate__takes_a_protocol(run: Run, bundle: Path, data: Path) -> None:
+    options = ("evaluate", "--model", bundle, "--data", data, "--workers", 0)
+    expected = evaluate(bundle, data, protocol="voc-allpoint")
+    text = run(*options, "--protocol", "voc-allpoint").stdout
+    assert text.startswith(f"mAP (all-point) {100 * expected.map_voc:.1f} (95% interval")
+    report = json.loads(run(*options, "--protocol", "voc-allpoint", "--json").stdout)
+    assert report == json.loads(expected.to_json())
+    assert report["headline_ap"] == "voc"
+    wrong = run(*options, "--protocol", "coco", code=2)
+    assert wrong.stderr == "Error: Unknown protocol 'coco': choose plain, voc-allpoint, voc-11pt.\n"
+    both = run(*options, "--protocol", "voc-11pt", "--difficult", "positive", code=2)
+    assert both.stderr == (
+        "Error: In the protocol voc-11pt, what becomes of difficult objects is 'ignore', not 'positive': "
+        "leave one of the two out.\n"
+    )
+
+
+def test_evaluate__its_help_names_every_protocol(run: Run) -> None:
+    text = run("evaluate", "--help").stdout
+    assert all(name in text for name in PROTOCOLS)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "thresholds"])

@@ -36,6 +36,18 @@ def test_mean_ap_interval__equals_weighted_average_precision_of_each_resample():
     assert (interval.level, interval.num_resamples) == (0.95, 40)
 
 
+@pytest.mark.parametrize("kind", ["plain", "voc", "voc11"])
+def test_mean_ap_interval__is_that_of_the_metric_on_the_drawn_images(kind):
+    scores, targets = table()
+    draws = bootstrap._draws(len(scores), 40, np.random.default_rng(7)).numpy().astype(int)
+    means = []
+    for counts in draws.T:
+        drawn = np.repeat(np.arange(len(scores)), counts)
+        means.append(mean_average_precision(scores[drawn], targets[drawn], kind=kind))
+    interval = mean_ap_interval(scores, targets, kind=kind, num_resamples=40, seed=7)
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-9)
+
+
 def test_mean_ap_interval__draws_as_many_images_as_there_are():
     draws = bootstrap._draws(50, 10, np.random.default_rng(0)).numpy()
     assert (draws.sum(axis=0) == 50).all()

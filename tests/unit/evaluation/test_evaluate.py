@@ -47,7 +47,10 @@ def test_evaluate__scores_a_callable_on_the_test_split(bundle, photos):
     assert (report.map, report.decisions["thresholds"].of1) == (1.0, 1.0)
     assert report.absent_labels == ("blue",)
     assert [Path(path).name for path in report.broken_images] == ["cut.jpg"]
-    assert report.protocol.startswith("split test of photos (table); unknown targets left out")
+    assert report.protocol == (
+        "plain (average precision as scikit-learn's): split test of photos (table); unknown targets left "
+        "out; labels without a positive left out of means"
+    )
     assert report.temperature == 2.0
 
 
@@ -114,6 +117,64 @@ def test_evaluate__finds_images_that_do_not_lie_beside_their_labels(bundle, phot
     assert (report.num_images, report.map) == (3, 1.0)
     changes = fit_bundle(Predictor(bundle, colour_logits), labels, image_root=str(photos))
     assert changes["threshold_rule"] == "f1 on 2 images"
+
+
+def test_evaluate__the_protocol_chooses_the_headline_and_is_kept_beside_it(bundle, photos):
+    plain, voc = (
+        evaluate(
+            lambda images: -colour_logits(images), photos, bundle=bundle, num_resamples=50, protocol=protocol
+        )
+        for protocol in ("plain", "voc-11pt")
+    )
+    assert plain == evaluate(lambda images: -colour_logits(images), photos, bundle=bundle, num_resamples=50)
+    assert voc.headline_ap == "voc11"
+    assert voc.headline_map == voc.map_voc11 != voc.map == plain.headline_map
+    assert voc.protocol.startswith("voc-11pt (11-point interpolated average precision of PASCAL VOC 2007): ")
+
+
+def test_evaluate__unknown_and_contradicted_protocols_are_refused_first(bundle):
+    with pytest.raises(ConfigError, match="Unknown protocol 'coco': choose plain, voc-allpoint, voc-11pt"):
+        evaluate(colour_logits, "nowhere", bundle=bundle, protocol="coco")
+    with pytest.raises(ConfigError, match="is 'ignore', not 'positive': leave one of the two out"):
+        evaluate(colour_logits, "nowhere", bundle=bundle, protocol="plain", difficult="positive")
+
+
+@pytest.fixture
+def difficult_photos(photos):
+    """VOC folder: a red and a yellow photo whose red is difficult, and a green one."""
+    root = photos.parent / "VOC"
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "JPEGImages").mkdir()
+    for name in ("red", "yellow", "green"):
+        (photos / f"{name}.png").rename(root / "JPEGImages" / f"{name}.jpg")
+    (root / "ImageSets" / "Main" / "test.txt").write_text("red\nyellow\ngreen\n")
+    for label, marks in {"red": (1, 0, -1), "green": (-1, 1, 1), "blue": (-1, -1, -1)}.items():
+        lines = [f"{name} {mark:2}" for name, mark in zip(("red", "yellow", "green"), marks, strict=True)]
+        (root / "ImageSets" / "Main" / f"{label}_test.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_evaluate__the_protocol_says_what_difficult_objects_are(bundle, difficult_photos):
+    def red(**options):
+        report = evaluate(colour_logits, difficult_photos, bundle=bundle, num_resamples=0, **options)
+        return (report.per_label[0].num_positives, report.per_label[0].num_unknown), report.protocol
+
+    for options in ({}, {"protocol": "voc-allpoint"}, {"protocol": "plain", "difficult": "ignore"}):
+        counts, protocol = red(**options)
+        assert counts == (1, 1)
+        assert "split test of VOC (voc, difficult objects: ignore)" in protocol
+    counts, protocol = red(difficult="positive")
+    assert counts == (2, 0)
+    assert protocol.startswith("plain but for difficult objects (average precision as scikit-learn's): ")
+    assert "split test of VOC (voc, difficult objects: positive)" in protocol
+
+
+def test_evaluate__does_not_claim_what_difficult_objects_were_in_data_read_by_others(
+    bundle, difficult_photos
+):
+    dataset = load_dataset(difficult_photos, labels=bundle.label_set, difficult="negative")
+    report = evaluate(colour_logits, dataset, bundle=bundle, num_resamples=0)
+    assert "VOC (voc, difficult objects: as the data set was read)" in report.protocol
 
 
 def test_resolve_data__refuses_a_split_that_is_not_there(bundle, photos):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from query2label.evaluation.bootstrap import mean_ap_interval
+from query2label.evaluation.protocols import PROTOCOLS
 from query2label.evaluation.report import report_from_scores
 from query2label.evaluation.text import print_report
 from query2label.metrics import average_precision, calibration_error, mean_average_precision, roc_auc
@@ -167,14 +169,34 @@ def text_of(report, **options):
 
 
 def test_report_text__begins_with_the_headline_and_names_what_is_missing():
-    report = make_report(broken_images={"a.jpg": "cut off"}, protocol="split test of photos (table)")
+    report = make_report(broken_images={"a.jpg": "cut off"}, images="split test of photos (table)")
     text = text_of(report)
     low, high = 100 * report.map_interval.low, 100 * report.map_interval.high
     assert text.startswith(f"mAP {100 * report.map:.1f} (95% interval {low:.1f} to {high:.1f})   CF1")
-    assert "split test of photos (table)" in text
+    assert "120 images: plain (average precision as scikit-learn's): split test of photos (table); " in text
     assert "No image shows, and no mean counts: ghost\\x1b[31m" in text
     assert "Could not be read, and is left out: a.jpg (cut off)" in text
     assert "\x1b" not in text
+
+
+def test_report_text__the_headline_and_the_labels_follow_the_protocol():
+    report = make_report(protocol=PROTOCOLS["voc-allpoint"], object_sizes=np.zeros((120, 4), np.int8))
+    assert report.headline_map == report.map_voc > report.map
+    assert report.map_interval == mean_ap_interval(*make_scores(), kind="voc", num_resamples=50)
+    assert report.map_interval.low > make_report().map_interval.low
+    text = text_of(report)
+    low, high = 100 * report.map_interval.low, 100 * report.map_interval.high
+    assert text.startswith(
+        f"mAP (all-point) {100 * report.map_voc:.1f} (95% interval {low:.1f} to {high:.1f})"
+    )
+    assert f"\nplain {100 * report.map:.1f}, 11-point {100 * report.map_voc11:.1f}, AUC" in text
+    assert "voc-allpoint (all-point interpolated average precision): the given images; unknown" in text
+    assert text.count("plain mAP") == 2  # by size and by number of labels
+    cat = next(line for line in text.splitlines() if line.startswith(" cat"))
+    assert cat.split()[2] == f"{100 * report.per_label[0].ap_voc:.1f}"
+    eleven = text_of(make_report(protocol=PROTOCOLS["voc-11pt"]))
+    assert eleven.startswith(f"mAP (11-point) {100 * report.map_voc11:.1f} (95%")
+    assert f"\nplain {100 * report.map:.1f}, all-point {100 * report.map_voc:.1f}, AUC" in eleven
 
 
 def test_report_text__shows_the_worst_labels_where_there_are_too_many():
