@@ -30,7 +30,15 @@ Role = Literal["train", "val"]
 FORMAT = 1
 WITHOUT_EFFECT = {
     *("weights", "freeze", "freeze_norm"),  # the weights themselves are part of the key
-    *("head", "hidden_dim", "feedforward_dim", "num_heads", "num_encoder_layers", "num_decoder_layers"),
+    *(
+        "head",
+        "attention",
+        "hidden_dim",
+        "feedforward_dim",
+        "num_heads",
+        "num_encoder_layers",
+        "num_decoder_layers",
+    ),
     *(
         "feature_norm",
         "dropout",
@@ -42,6 +50,8 @@ WITHOUT_EFFECT = {
     "ml_decoder_num_groups",
 }
 """Model settings that do not change the backbone's features; a new setting does until it is named here."""
+VIEW_SEED = 0
+"""Of the augmented views: not the run's, so that runs of several seeds share the cache."""
 PACKAGES = ("query2label", "torch", "torchvision", "timm", "pillow", "numpy")
 
 
@@ -73,7 +83,7 @@ class FeatureTask:
         augment = self.config.data.augment.model_dump(mode="json", exclude={"mixup_alpha", "cutmix_alpha"})
         specs = [_array_spec(shape, "float32", {**plain, "view": 0})]
         for view in range(1, self.config.train.cache_views if self.role == "train" else 1):
-            random = {"view": view, "augment": augment, "seed": self.config.train.seed}
+            random = {"view": view, "augment": augment, "seed": VIEW_SEED}
             specs.append(_array_spec(shape, "float16", {**plain, **random}))
         return specs
 
@@ -160,7 +170,7 @@ class FeatureTask:
             self.config.data,
             batches=batches,
             epoch=view,
-            seed=self.config.train.seed,
+            seed=VIEW_SEED,
             broken=ledger,
         )
         for asked, batch in zip(batches, augmented, strict=True):
