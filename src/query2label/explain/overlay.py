@@ -7,9 +7,10 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from query2label.explain.attention import Explanation
+from query2label.inference.drawing import GREY, INK, PAPER, LabelScore, draw_line, draw_score, draw_tick, font
 
 # Nine points of the perceptually uniform map "inferno" (CC0): dark violet, red, orange, pale yellow.
 _INFERNO: Final = np.array(
@@ -33,8 +34,6 @@ _CAPTION_HEIGHT: Final = 62
 _HEADER_HEIGHT: Final = 40
 _LEGEND_HEIGHT: Final = 34
 _MAX_COLUMNS: Final = 3
-_PAPER, _INK, _GREY, _TRACK = (255, 255, 255), (24, 26, 32), (110, 114, 124), (228, 230, 235)
-_PREDICTED, _NOT_PREDICTED = (201, 62, 60), (150, 153, 162)
 
 
 def heat_colours(heat: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -70,7 +69,7 @@ def explanation_sheet(explanation: Explanation) -> Image.Image:
     columns = math.ceil(num_panels / rows)
     cell = (panel[0] + _MARGIN, panel[1] + _CAPTION_HEIGHT + _MARGIN)
     size = (columns * cell[0] + _MARGIN, _HEADER_HEIGHT + rows * cell[1] + _LEGEND_HEIGHT + _MARGIN // 2)
-    sheet = Image.new("RGB", size, _PAPER)
+    sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     _draw_header(draw, explanation, size[0])
     for number in range(num_panels):
@@ -82,7 +81,7 @@ def explanation_sheet(explanation: Explanation) -> Image.Image:
             continue
         label = labels[number - 1]
         sheet.paste(overlay(plain, explanation.map_on_image(label, (panel[1], panel[0]))), (left, top))
-        _draw_score(draw, explanation, label, (left, top + panel[1]), panel[0])
+        _draw_score(sheet, explanation, label, (left, top + panel[1]), panel[0])
     _draw_legend(sheet, draw)
     return sheet
 
@@ -94,8 +93,7 @@ def _panel_size(image: Image.Image) -> tuple[int, int]:
 
 def _draw_header(draw: ImageDraw.ImageDraw, explanation: Explanation, width: int) -> None:
     name = (explanation.prediction.source or "image").rpartition("/")[2]
-    font = _font(19)
-    draw.text((_MARGIN, 16), _fitting(name, font, width - 2 * _MARGIN), fill=_INK, font=font)
+    draw_line(draw, name, (_MARGIN, 16), 19, width=width - 2 * _MARGIN)
 
 
 def _draw_summary(
@@ -103,57 +101,29 @@ def _draw_summary(
 ) -> None:
     labels = explanation.prediction.labels
     text = f"{len(labels)} label{'s' if len(labels) != 1 else ''} found" if labels else "no label found"
-    draw.text((corner[0], corner[1] + 10), text, fill=_INK, font=_font(18))
-    names = _fitting(", ".join(labels), _font(14), width)
-    draw.text((corner[0], corner[1] + 36), names, fill=_GREY, font=_font(14))
+    draw.text((corner[0], corner[1] + 10), text, fill=INK, font=font(18))
+    draw_line(draw, ", ".join(labels), (corner[0], corner[1] + 36), 14, width=width, colour=GREY)
 
 
 def _draw_score(
-    draw: ImageDraw.ImageDraw, explanation: Explanation, label: str, corner: tuple[int, int], width: int
+    sheet: Image.Image, explanation: Explanation, label: str, corner: tuple[int, int], width: int
 ) -> None:
-    left, top = corner
-    score = explanation.prediction.scores[label]
-    threshold = explanation.prediction.thresholds[label]
-    colour = _PREDICTED if label in explanation.prediction.labels else _NOT_PREDICTED
-    number = f"{score:.2f}"
-    number_width = round(_font(18).getlength(number))
-    draw.text(
-        (left, top + 10), _fitting(label, _font(18), width - number_width - 12), fill=_INK, font=_font(18)
+    prediction = explanation.prediction
+    row = LabelScore(
+        label, prediction.scores[label], prediction.thresholds[label], label in prediction.labels
     )
-    draw.text((left + width - number_width, top + 10), number, fill=colour, font=_font(18))
-    bar = (left, top + 40, left + width - 1, top + 46)
-    draw.rounded_rectangle(bar, radius=3, fill=_TRACK)
-    if score * width >= 6:
-        draw.rounded_rectangle(
-            (bar[0], bar[1], left + round(score * (width - 1)), bar[3]), radius=3, fill=colour
-        )
-    tick = left + round(threshold * (width - 1))
-    draw.line((tick, bar[1] - 4, tick, bar[3] + 4), fill=_INK, width=2)
+    draw_score(sheet, row, (corner[0], corner[1] + 10), width)
 
 
 def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw) -> None:
     top = sheet.height - _LEGEND_HEIGHT
     ramp = Image.fromarray(heat_colours(np.tile(np.linspace(0, 1, 120), (10, 1))))
-    font = _font(13)
+    size = font(13)
     left = _MARGIN
-    draw.text((left, top + 6), "attention: none", fill=_GREY, font=font)
-    left += round(font.getlength("attention: none")) + 8
+    draw.text((left, top + 6), "attention: none", fill=GREY, font=size)
+    left += round(size.getlength("attention: none")) + 8
     sheet.paste(ramp, (left, top + 10))
-    draw.text((left + ramp.width + 8, top + 6), "most", fill=_GREY, font=font)
-    left += ramp.width + 8 + round(font.getlength("most")) + 28
-    draw.line((left, top + 8, left, top + 22), fill=_INK, width=2)
-    draw.text((left + 8, top + 6), "threshold of the label", fill=_GREY, font=font)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=size)
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """`text` on one line, cut with an ellipsis where it is wider than `width` pixels."""
-    text = "".join(char if char.isprintable() else "?" for char in text)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}...") > width:
-        text = text[:-1]
-    return f"{text}..."
+    draw.text((left + ramp.width + 8, top + 6), "most", fill=GREY, font=size)
+    left += ramp.width + 8 + round(size.getlength("most")) + 28
+    draw_tick(draw, (left, top + 8), height=14)
+    draw.text((left + 8, top + 6), "threshold of the label", fill=GREY, font=size)

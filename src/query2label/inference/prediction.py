@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float
+from PIL import Image
+
+from query2label.decode import ImageSource, load_image
+from query2label.errors import ConfigError, DataError, ImageError
+from query2label.inference.drawing import LabelScore
+from query2label.inference.plot import plot_error, plot_scores
+from query2label.storage import atomic_file
+
+_NUM_BELOW: Final = 3
+"""Labels that a picture shows where none is predicted."""
+_PICTURE_FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,67 @@ class Prediction:
     def to_json(self) -> str:
         """`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict(), ensure_ascii=True, allow_nan=False)
+
+    def plot(self, image: ImageSource | None = None) -> Image.Image:
+        """A picture of the photo and its labels: each score, on a bar with a tick at the label's threshold.
+
+        Where no label is predicted, the three best ones are shown in grey; where there is an `error`, the
+        picture says why.
+
+        Args:
+            image: The photo; unset: the file it came from.
+
+        Returns:
+            RGB, at most 1,084 pixels wide, whatever the size of the photo.
+
+        Raises:
+            ConfigError: If the photo did not come from a file and is not given.
+            DataError: If it cannot be read (any more).
+        """
+        title = Path(self.source).name if self.source is not None else "image"
+        if self.error is not None:
+            return plot_error(self.error, title=title)
+        photo = self.source if image is None else image
+        if photo is None:
+            raise ConfigError(
+                "The image of this prediction did not come from a file: give it to plot(image)."
+            )
+        try:
+            pixels = load_image(photo)
+        except ImageError as error:
+            name = photo if isinstance(photo, str | Path) else "the image"
+            raise DataError(f"Cannot draw {name}: {error}") from None
+        return plot_scores(pixels, self._rows(), title=title, num_found=len(self.labels))
+
+    def save(self, path: Path | str) -> None:
+        """Writes the prediction to a file, which appears as a whole or not at all.
+
+        A photo that cannot be drawn is an error as in `plot`, a refused write a `StorageError`.
+
+        Args:
+            path: `.json` for the values of `to_dict`, `.png` or `.jpg` for the picture of `plot`.
+
+        Raises:
+            ConfigError: If the name ends otherwise.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix == ".json":
+            with atomic_file(path) as file:
+                file.write(json.dumps(self.to_dict(), indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+        elif suffix in _PICTURE_FORMATS:
+            picture = self.plot()
+            with atomic_file(path, mode="wb") as file:
+                picture.save(file, format=_PICTURE_FORMATS[suffix], quality=92)
+        else:
+            raise ConfigError(f"Cannot save a prediction as {path}: end the name with .json, .png or .jpg.")
+
+    def _rows(self) -> list[LabelScore]:
+        best = sorted(self.scores, key=lambda label: -self.scores[label])[:_NUM_BELOW]
+        return [
+            LabelScore(label, self.scores[label], self.thresholds.get(label), label in self.labels)
+            for label in self.labels or best
+        ]
 
     def __repr__(self) -> str:
         found = ", ".join(f"{label} {self.scores[label]:.2f}" for label in self.labels) or "no label"
