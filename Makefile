@@ -10,10 +10,10 @@ demo: $(READY)  ## train on scenes of handwritten digits, evaluate, predict, loo
 	$(BIN)/python examples/digits.py --out demo-output
 
 test: $(READY)  ## all tests, the slow ones too
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 test-fast: $(READY)  ## the tests that take seconds
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 check: $(READY)  ## style, types, layers, spelling
 	$(BIN)/ruff check .
