@@ -11,11 +11,12 @@ import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from query2label.bundle import read_bundle, read_weights
 from query2label.data.table import read as read_table
 from query2label.errors import ConfigError, DataError, TrainingError
+from query2label.models.backbone import build_backbone
 from query2label.training import loop, prepare, scoring
 from query2label.training.checkpoint import load_checkpoint
 from query2label.training.run import resume, train
@@ -143,8 +144,13 @@ def test_resume__of_a_finished_run_changes_nothing(shapes, tmp_path, uninterrupt
 
 
 def test_resume__with_cached_features_also_while_they_are_computed(shapes, tmp_path, monkeypatch):
-    cache = f"train.cache_dir={tmp_path / 'cache'}"
-    whole = run_whole(shapes, tmp_path / "whole", *FROZEN, cache).run_dir
+    # Weights from a file, so that a backbone that was not loaded has others.
+    torch.manual_seed(7)
+    save_file(
+        build_backbone("test_efficientnet", weights="none").model.state_dict(), tmp_path / "w.safetensors"
+    )
+    frozen = (*FROZEN, f"model.weights={tmp_path / 'w.safetensors'}")
+    whole = run_whole(shapes, tmp_path / "whole", *frozen, f"train.cache_dir={tmp_path / 'cache'}").run_dir
     other_cache = f"train.cache_dir={tmp_path / 'other'}"
     run_dir = tmp_path / "run"
     build = prepare.build_feature_cache
@@ -159,12 +165,13 @@ def test_resume__with_cached_features_also_while_they_are_computed(shapes, tmp_p
 
     monkeypatch.setattr(prepare, "build_feature_cache", interrupted)
     with pytest.raises(RunInterruptedError, match="are done and kept"):
-        run_whole(shapes, run_dir, *FROZEN, other_cache)
+        run_whole(shapes, run_dir, *frozen, other_cache)
     monkeypatch.undo()
     stop_after(monkeypatch, 6)
     with pytest.raises(RunInterruptedError):
         resume(run_dir, quiet=True)
     monkeypatch.undo()
+    weights.unlink()  # the checkpoint has them
     resume(run_dir, quiet=True)
     assert_same_run(run_dir, whole)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from query2label.config import RunConfig
 from query2label.data.broken import BrokenImages
@@ -25,7 +24,7 @@ from query2label.training.run_context import Run
 from query2label.training.run_folder import RunFolder
 from query2label.training.signals import RunInterruptedError, StopRequest
 from query2label.training.start import Start
-from query2label.training.state import RunState, restore
+from query2label.training.state import RunState, restore, restore_model
 
 
 def prepare_run(
@@ -40,13 +39,16 @@ def prepare_run(
 ) -> Run:
     """Everything that the epochs work with: new, or as a checkpoint has it."""
     broken = BrokenImages()
+    state = RunState(data_digest=start.data.digest())
+    if checkpoint is not None:
+        _check_data(checkpoint, state)
+        restore_model(start.model, checkpoint.tensors)  # before the feed: cached features are its backbone's
     feed = _feed(start, folder, config, ranks=ranks, reporter=reporter, stop=stop, broken=broken)
     if checkpoint is None:
         start.model.head.fit_features(feed.sample_features())
     learner = _learner(feed, config, ranks)
-    state = RunState(data_digest=start.data.digest())
     if checkpoint is not None:
-        state = _go_on(checkpoint, start.model, learner, state, reporter=reporter)
+        state = _go_on(checkpoint, learner, reporter=reporter)
         broken.update(state.broken_images)
     metrics_log = None
     if ranks.is_first:
@@ -151,16 +153,17 @@ def _learner(feed: Feed, config: RunConfig, ranks: Ranks) -> Learner:
     )
 
 
-def _go_on(
-    checkpoint: Checkpoint, model: nn.Module, learner: Learner, fresh: RunState, *, reporter: Reporter
-) -> RunState:
-    state = restore(model, learner, checkpoint.tensors, checkpoint.state)
-    for damage in checkpoint.damaged:
-        reporter.warn(f"Part of the last checkpoint is damaged ({damage}).")
-    if state.data_digest != fresh.data_digest:
+def _check_data(checkpoint: Checkpoint, fresh: RunState) -> None:
+    if checkpoint.state["data_digest"] != fresh.data_digest:
         raise DataError(
             "The data are not those that this run began with (other images, labels or targets): put them "
             "back, or begin a new run."
         )
+
+
+def _go_on(checkpoint: Checkpoint, learner: Learner, *, reporter: Reporter) -> RunState:
+    state = restore(learner, checkpoint.tensors, checkpoint.state)
+    for damage in checkpoint.damaged:
+        reporter.warn(f"Part of the last checkpoint is damaged ({damage}).")
     reporter.say(f"Resumed after step {state.step}, from {checkpoint.path}.")
     return state

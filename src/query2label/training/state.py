@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -79,31 +80,41 @@ def capture(model: nn.Module, learner: Learner, state: RunState) -> tuple[dict[s
     return tensors, {**asdict(state), "scaler": learner.scaler.state_dict()}
 
 
-def restore(
-    model: nn.Module, learner: Learner, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
-) -> RunState:
-    """Puts back what `capture` gave.
+def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Puts the model's part of what `capture` gave back; a checkpoint of another one is a `TrainingError`."""
+    with _explained_misfit():
+        model.load_state_dict(_part(tensors, "model"))
 
-    Raises:
-        TrainingError: If the checkpoint belongs to another model.
+
+def restore(learner: Learner, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> RunState:
+    """Puts back the rest of what `capture` gave.
+
+    A checkpoint that belongs to another model is a `TrainingError`.
     """
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optim": {}, "ema": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition("/")
-        parts[part][rest] = tensor
+    if learner.average is not None:
+        with _explained_misfit():
+            learner.average.restore(_part(tensors, "ema"))
+    restore_optimizer(learner.optimizer, _part(tensors, "optim"))
+    values = dict(values)
+    scaler = values.pop("scaler")
+    if learner.scaler.is_enabled():
+        learner.scaler.load_state_dict(scaler)
+    return RunState(**values)
+
+
+def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {
+        key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")
+    }
+
+
+@contextlib.contextmanager
+def _explained_misfit() -> Iterator[None]:
     try:
-        model.load_state_dict(parts["model"])
-        if learner.average is not None:
-            learner.average.restore(parts["ema"])
+        yield
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise TrainingError(
             f"The checkpoint does not fit the model of this version of query2label or timm ({reason}): "
             "resume with the versions named in environment.json."
         ) from error
-    restore_optimizer(learner.optimizer, parts["optim"])
-    values = dict(values)
-    scaler = values.pop("scaler")
-    if learner.scaler.is_enabled():
-        learner.scaler.load_state_dict(scaler)
-    return RunState(**values)
