@@ -146,10 +146,9 @@ def test_resume__of_a_finished_run_changes_nothing(shapes, tmp_path, uninterrupt
 def test_resume__with_cached_features_also_while_they_are_computed(shapes, tmp_path, monkeypatch):
     # Weights from a file, so that a backbone that was not loaded has others.
     torch.manual_seed(7)
-    save_file(
-        build_backbone("test_efficientnet", weights="none").model.state_dict(), tmp_path / "w.safetensors"
-    )
-    frozen = (*FROZEN, f"model.weights={tmp_path / 'w.safetensors'}")
+    weights = tmp_path / "weights.safetensors"
+    save_file(build_backbone("test_efficientnet", weights="none").model.state_dict(), weights)
+    frozen = (*FROZEN, f"model.weights={weights}")
     whole = run_whole(shapes, tmp_path / "whole", *frozen, f"train.cache_dir={tmp_path / 'cache'}").run_dir
     other_cache = f"train.cache_dir={tmp_path / 'other'}"
     run_dir = tmp_path / "run"
