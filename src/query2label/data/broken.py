@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from query2label.errors import DataError
@@ -25,13 +25,21 @@ class BrokenImages:
 
     def record(self, path: Path | str, reason: str) -> None:
         """Remembers that the image at `path` could not be used."""
-        name = str(path).encode("utf-8", "backslashreplace").decode("utf-8")  # file names may be any bytes
-        self._reasons.setdefault(name, reason)
+        self._reasons.setdefault(_name(path), reason)
 
     def update(self, entries: Mapping[str, str]) -> None:
         """Adds the entries of another ledger's `to_dict`, for example of another process."""
         for path, reason in entries.items():
             self.record(path, reason)
+
+    def among(self, paths: Iterable[Path]) -> BrokenImages:
+        """The part of the ledger that is about these images; a run has one ledger for all that it reads."""
+        names = {_name(path) for path in paths}
+        return BrokenImages({name: reason for name, reason in self._reasons.items() if name in names})
+
+    def reason(self, path: Path) -> str:
+        """Why the image at `path`, which is in the ledger, could not be used."""
+        return self._reasons[_name(path)]
 
     def to_dict(self) -> dict[str, str]:
         """Path -> reason, sorted by path; what a checkpoint keeps."""
@@ -68,3 +76,7 @@ class BrokenImages:
 
     def __len__(self) -> int:
         return len(self._reasons)
+
+
+def _name(path: Path | str) -> str:
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")  # file names may be any bytes

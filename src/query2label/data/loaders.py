@@ -67,7 +67,7 @@ class TrainBatches:
         batches: Sample indices of each batch, of this process only; an empty batch gives an empty one.
         epoch: From 0; with `seed` and a sample's index it decides the augmentation.
         seed: Of the run.
-        broken: Ledger to write to; its bound is checked against all samples of the data set.
+        broken: Ledger to write to; the share of this data set's samples that it names is bounded.
         pin_memory: Give page-locked tensors, for copies to a GPU that do not block.
     """
 
@@ -110,7 +110,8 @@ class TrainBatches:
         for part in decoded:
             if part.broken:
                 _record(part, self.dataset, self.broken)
-                self.broken.check(self.config.max_broken_fraction, len(self.dataset))
+                own = self.broken.among(sample.path for sample in self.dataset.samples)
+                own.check(self.config.max_broken_fraction, len(self.dataset))
             yield _to_batch(part, self.dataset, pin_memory=self.pin_memory)
 
 

@@ -87,9 +87,8 @@ class FeatureTask:
             if len(good):
                 features = self._forward(images).cpu()
                 writer.write(good, self._rounded(features, good, view).numpy())
-            reasons = ledger.to_dict()
             for index in np.setdiff1d(asked, good).tolist():
-                writer.broken[index] = reasons[str(self.dataset.samples[index].path)]
+                writer.broken[index] = ledger.reason(self.dataset.samples[index].path)
             self.check_broken(writer.broken)
             writer.finish(int(asked[-1]) + 1)
             advance(writer.done)
@@ -103,7 +102,9 @@ class FeatureTask:
             DataError: If all images are broken.
         """
         if self.role == "train":
-            ledger = BrokenImages({str(self.dataset.samples[i].path): why for i, why in broken.items()})
+            ledger = BrokenImages()
+            for index, reason in broken.items():
+                ledger.record(self.dataset.samples[index].path, reason)
             ledger.check(self.config.data.max_broken_fraction, len(self.dataset))
         if len(broken) == len(self.dataset):
             raise DataError(

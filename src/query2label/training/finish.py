@@ -55,7 +55,7 @@ def _complete(run: Run, indices: Indices, logits: Logits) -> Report:
         object_sizes=object_sizes(data.val, indices),
         seed=run.config.train.seed,
         images=IMAGES,
-        broken_images=_broken_in_validation(run),
+        broken_images=run.broken.among(sample.path for sample in data.val.samples).to_dict(),
     )
     changes = {
         "thresholds": tuple(thresholds.tolist()),
@@ -100,11 +100,6 @@ def _score_best(run: Run) -> tuple[Indices, Logits]:
         ) from None
     run.share_broken()
     return indices, logits["best"]
-
-
-def _broken_in_validation(run: Run) -> dict[str, str]:
-    ours = {str(sample.path) for sample in run.start.data.val.samples}
-    return {path: reason for path, reason in run.broken.to_dict().items() if path in ours}
 
 
 def _tell(run: Run, report: Report) -> None:

@@ -40,6 +40,14 @@ def test_broken_images__check_lets_a_bounded_share_pass() -> None:
     BrokenImages().check(0.0, 10)
 
 
+def test_broken_images__tells_those_of_some_images_whatever_bytes_are_in_their_names() -> None:
+    odd = Path(b"/photos/\xff.jpg".decode("utf-8", "surrogateescape"))
+    broken = BrokenImages({"other.jpg": "It is empty."})
+    broken.record(odd, "It is a folder.")
+    assert broken.reason(odd) == "It is a folder."
+    assert broken.among([odd, Path("good.jpg")]).to_dict() == {"/photos/\\udcff.jpg": "It is a folder."}
+
+
 def test_broken_images__is_written_as_a_table_without_formulas(tmp_path: Path) -> None:
     broken = BrokenImages({"=cmd.jpg": 'It says "no", twice.'})
     broken.record(b"/photos/\xff.jpg".decode("utf-8", "surrogateescape"), "It is empty.")

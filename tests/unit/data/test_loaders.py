@@ -139,6 +139,13 @@ def test_train_batches__choose_other_replacements_in_other_epochs(dataset: Datas
     assert 1 not in chosen
 
 
+def test_train_batches__bound_their_own_broken_images_alone(dataset: Dataset) -> None:
+    dataset.samples[5].path.write_bytes(b"")
+    broken = BrokenImages({f"validation/{number}.png": "The file is empty." for number in range(5)})
+    assert len(list(train_batches(dataset, broken=broken, max_broken_fraction=0.1))) == len(BATCHES)
+    assert len(broken) == 6
+
+
 def test_train_batches__end_when_too_many_are_broken(dataset: Dataset) -> None:
     for index in (1, 2, 5):
         dataset.samples[index].path.write_bytes(b"no image")
