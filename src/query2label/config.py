@@ -165,9 +165,9 @@ class OptimConfig(Section):
     """The backbone learns at this multiple of the head's rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """Decoupled weight decay; never on norms, biases and label queries."""
-    beta1: UnitInterval = 0.9
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay of AdamW's first moment."""
-    beta2: UnitInterval = 0.999
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of AdamW's second moment."""
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
     """`one_cycle` rises and falls as a cosine; `cosine` rises linearly, then falls as a cosine."""
