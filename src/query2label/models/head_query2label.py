@@ -87,6 +87,19 @@ class LabelQueryHead(Head):
         if direct:
             self._start_as_probe(num_channels, num_encoder_layers)
 
+    def standardize_features(self, num_channels: int) -> None:
+        """From now on, gives each of `num_channels` channels of the feature map mean 0 and variance 1.
+
+        Raises:
+            ConfigError: If the head is direct: its fitted projection standardizes the features as they are.
+        """
+        if self.direct:
+            raise ConfigError(
+                'model.attention = "direct" standardizes the features itself: '
+                "set model.feature_norm to false."
+            )
+        super().standardize_features(num_channels)
+
     @torch.no_grad()
     def fit_features(self, batches: Iterable[Float[Tensor, "B C H W"]]) -> None:
         """In a direct head, sets the projection to the main components of the features."""

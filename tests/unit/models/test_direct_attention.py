@@ -89,6 +89,13 @@ def test_direct_head__refuses_what_it_cannot_be(settings: dict[str, object], mes
         _head(**settings)
 
 
+def test_direct_head__refuses_features_that_are_standardized_twice() -> None:
+    with pytest.raises(
+        ConfigError, match=r"standardizes the features itself: set model\.feature_norm to false"
+    ):
+        _head().standardize_features(12)
+
+
 def test_projected_head__is_not_changed_by_fitting() -> None:
     head = build_head(ModelConfig(hidden_dim=8, num_heads=2), 12, 5)
     before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
