@@ -34,8 +34,9 @@ def read_weights_file(path: Path) -> dict[str, Tensor]:
         content = load_file(path) if path.suffix == ".safetensors" else _load_pickle_safely(path)
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise BundleError(f"The weights file {path} cannot be read: {_first_line(error)}.") from None
-    while isinstance(content, Mapping) and (inner := content.get("state_dict", content.get("model"))):
-        content = inner
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise BundleError(f"The weights file {path} does not hold named tensors: give a state dict.")
     return {str(name): tensor for name, tensor in content.items()}

@@ -45,6 +45,19 @@ def test_read_weights_file__says_that_there_is_none(tmp_path: Path) -> None:
         read_weights_file(tmp_path / "w.pth")
 
 
+def test_read_weights_file__takes_a_tensor_called_model_for_a_tensor(tmp_path: Path) -> None:
+    torch.save({"model": torch.ones(3)}, tmp_path / "w.pth")
+    assert list(read_weights_file(tmp_path / "w.pth")) == ["model"]
+
+
+def test_read_weights_file__ends_where_a_file_holds_itself(tmp_path: Path) -> None:
+    content: dict[str, object] = {}
+    content["state_dict"] = content
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(BundleError, match=r"w\.pth does not hold named tensors"):
+        read_weights_file(tmp_path / "w.pth")
+
+
 def test_read_weights_file__never_runs_what_a_file_says(tmp_path: Path) -> None:
     torch.save({"state_dict": Trap(tmp_path / "sprung")}, tmp_path / "trap.pth")
     (tmp_path / "old.pth").write_bytes(pickle.dumps(Trap(tmp_path / "sprung"), protocol=2))
