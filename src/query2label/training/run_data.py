@@ -52,13 +52,19 @@ def load_run_data(config: DataConfig, *, seed: int) -> RunData:
         seed: Of the held-out part.
 
     Raises:
-        ConfigError: If no data are named, or both splits have the same name.
+        ConfigError: If no data are named, or the splits share images by their names.
         DataError: If a split is missing, or nothing can be learned or judged.
     """
     if config.path is None:
         raise ConfigError("No data are named: give --data (or data.path in the recipe).")
     if config.train_split == config.val_split:
         raise ConfigError(f"data.train_split and data.val_split are both {config.val_split!r}.")
+    names = {config.train_split, config.val_split}
+    if "trainval" in names and names & {"train", "val"}:
+        raise ConfigError(
+            "data.train_split and data.val_split share images, as trainval is train and val together: with "
+            "data.train_split=trainval give data.val_split=test."
+        )
     dataset = load_dataset(
         config.path, format=config.format, difficult=config.difficult, image_root=config.image_root
     )

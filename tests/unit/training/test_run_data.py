@@ -50,6 +50,9 @@ def test_load_run_data__refuses_what_cannot_be_learned(shapes, monkeypatch):
         load_run_data(DataConfig(), seed=0)
     with pytest.raises(ConfigError, match="are both 'val'"):
         load_run_data(config(shapes, train_split="val"), seed=0)
+    for train, val in (("trainval", "val"), ("trainval", "train"), ("train", "trainval")):
+        with pytest.raises(ConfigError, match=r"share images, as trainval is train and val together"):
+            load_run_data(config(shapes, train_split=train, val_split=val), seed=0)
     with pytest.raises(DataError, match=r"has no split 'x': it has train, val; name one with --set"):
         load_run_data(config(shapes, train_split="x"), seed=0)
 
