@@ -1,5 +1,6 @@
 """Whole runs on small images, from `train` to what is in the run folder."""
 
+import contextlib
 import csv
 import json
 import shutil
@@ -128,9 +129,22 @@ def test_train__leaves_the_callers_torch_as_it_was(shapes, tmp_path):
 
 
 def test_torch_settings__hold_for_the_run_alone():
-    with _torch_settings(threads=3):
+    with _torch_settings(3, torch.device("cpu")):
         assert torch.get_num_threads() == 3
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", []), ("cuda:1", [torch.device("cuda:1")])])
+def test_torch_settings__touch_no_gpu_but_the_runs_own(monkeypatch, device, expected):
+    touched = []
+
+    def fork_rng(devices):
+        touched.extend(devices)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
+    with _torch_settings(0, torch.device(device)):
+        assert touched == expected
 
 
 def test_train__stops_early(shapes, tmp_path):

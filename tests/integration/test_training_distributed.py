@@ -215,6 +215,16 @@ def test_choose_device__refuses_what_is_not_there():
         assert choose_device("auto") == torch.device("cpu")
 
 
+def test_choose_device__gives_each_process_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("auto", local_rank=1) == torch.device("cuda", 1)
+    with pytest.raises(
+        ConfigError, match=r"There are 2 CUDA devices here, too few for process 3: start at most"
+    ):
+        choose_device("cuda", local_rank=2)
+
+
 def test_train__refuses_batches_smaller_than_the_number_of_processes(shapes, tmp_path):
     command = train_command("--data", shapes, "--out", tmp_path / "run", *settings("train.batch_size=1"))
     code, output = finish(torchrun(*command))

@@ -118,6 +118,11 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
         raise ConfigError("There is no CUDA device here (or this PyTorch cannot use it): take --device cpu.")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"There are {torch.cuda.device_count()} CUDA devices here, too few for process {local_rank + 1}: "
+            "start at most one process per device, or take --device cpu."
+        )
     return torch.device("cuda", local_rank)
 
 

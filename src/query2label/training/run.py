@@ -128,7 +128,11 @@ def resume(
 
 
 def _run(folder: RunFolder, config: RunConfig, *, is_new: bool, device: str, quiet: bool) -> RunResult:
-    with join_ranks(device) as ranks, _torch_settings(config.train.threads), stop_on_signals() as stop:
+    with (
+        join_ranks(device) as ranks,
+        _torch_settings(config.train.threads, ranks.device),
+        stop_on_signals() as stop,
+    ):
         if is_new:
             ranks.first_does(folder.check_free)
         checkpoint = None if is_new else load_checkpoint(folder.last)
@@ -182,10 +186,10 @@ def _introduce(start: Start, config: RunConfig, *, ranks: Ranks, reporter: Repor
 
 
 @contextlib.contextmanager
-def _torch_settings(threads: int) -> Iterator[None]:
-    """The run's number of threads and its random numbers, put back afterwards."""
+def _torch_settings(threads: int, device: torch.device) -> Iterator[None]:
+    """The run's number of threads and its random numbers, put back afterwards; touches no other GPU."""
     before = torch.get_num_threads()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if threads:
             torch.set_num_threads(threads)
         try:
