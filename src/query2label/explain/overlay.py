@@ -27,10 +27,12 @@ _INFERNO: Final = np.array(
     ],
     dtype=np.float64,
 )
+SMALLEST_SPREAD: Final = 1e-3
+"""Of a map's values, relative to the largest; less is rounding, not looking."""
 _PANEL_WIDTH: Final = 380
 _MAX_PANEL_HEIGHT: Final = 520
 _MARGIN: Final = 24
-_CAPTION_HEIGHT: Final = 62
+_CAPTION_HEIGHT: Final = 74
 _HEADER_HEIGHT: Final = 40
 _LEGEND_HEIGHT: Final = 34
 _MAX_COLUMNS: Final = 3
@@ -59,6 +61,15 @@ def overlay(image: Image.Image, heat: Float[np.ndarray, "H W"]) -> Image.Image:
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
+def stretched(heat: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """The map from its least value, 0, to its most, 1, so that soft attention can be told apart as well.
+
+    A map that is the same everywhere becomes 0.
+    """
+    least, most = float(heat.min()), float(heat.max())
+    return (heat - least) / (most - least) if most - least > SMALLEST_SPREAD * most else np.zeros_like(heat)
+
+
 def explanation_sheet(explanation: Explanation) -> Image.Image:
     """One picture of the image and its labels: where the model looked, each score and its threshold."""
     panel = _panel_size(explanation.image)
@@ -80,7 +91,8 @@ def explanation_sheet(explanation: Explanation) -> Image.Image:
             _draw_summary(draw, explanation, (left, top + panel[1]), panel[0])
             continue
         label = labels[number - 1]
-        sheet.paste(overlay(plain, explanation.map_on_image(label, (panel[1], panel[0]))), (left, top))
+        heat = stretched(explanation.map_on_image(label, (panel[1], panel[0])))
+        sheet.paste(overlay(plain, heat), (left, top))
         _draw_score(sheet, explanation, label, (left, top + panel[1]), panel[0])
     _draw_legend(sheet, draw)
     return sheet
@@ -113,6 +125,9 @@ def _draw_score(
         label, prediction.scores[label], prediction.thresholds[label], label in prediction.labels
     )
     draw_score(sheet, row, (corner[0], corner[1] + 10), width)
+    attention = explanation.maps[label]
+    sharpness = f"most attention: {attention.max() / attention.mean():.1f} x the average"
+    draw_line(ImageDraw.Draw(sheet), sharpness, (corner[0], corner[1] + 54), 13, width=width, colour=GREY)
 
 
 def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw) -> None:
@@ -120,8 +135,8 @@ def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw) -> None:
     ramp = Image.fromarray(heat_colours(np.tile(np.linspace(0, 1, 120), (10, 1))))
     size = font(13)
     left = _MARGIN
-    draw.text((left, top + 6), "attention: none", fill=GREY, font=size)
-    left += round(size.getlength("attention: none")) + 8
+    draw.text((left, top + 6), "attention: least", fill=GREY, font=size)
+    left += round(size.getlength("attention: least")) + 8
     sheet.paste(ramp, (left, top + 10))
     draw.text((left + ramp.width + 8, top + 6), "most", fill=GREY, font=size)
     left += ramp.width + 8 + round(size.getlength("most")) + 28

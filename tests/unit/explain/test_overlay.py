@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from query2label.explain.attention import Explanation
-from query2label.explain.overlay import explanation_sheet, heat_colours, overlay
+from query2label.explain.overlay import explanation_sheet, heat_colours, overlay, stretched
 from query2label.inference.prediction import Prediction
 from query2label.preprocess import PreprocessSpec
 
@@ -72,3 +72,14 @@ def test_explanation_sheet__score_bar_and_threshold_are_drawn_where_they_belong(
     assert np.all(pixels[row, first + round(0.85 * 379)] == (24, 26, 32))
     second = first + 404
     assert not np.all(pixels[row, second : second + 380] == (201, 62, 60), axis=-1).any()
+
+
+def test_stretched__tells_soft_attention_apart() -> None:
+    heat = np.array([[0.8, 0.9], [1.0, 0.8]])
+    np.testing.assert_allclose(stretched(heat), [[0, 0.5], [1, 0]])
+
+
+def test_stretched__makes_nothing_of_uniform_attention() -> None:
+    assert not stretched(np.full((3, 3), 1 / 9)).any()
+    assert not stretched(np.full((3, 3), 1 / 9) + np.eye(3) * 1e-6).any()
+    assert not stretched(np.zeros((3, 3))).any()
