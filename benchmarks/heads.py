@@ -30,7 +30,7 @@ DATA_SETS = {"voc": "voc-sample", "ccp": "ccp", "coco": "coco-sample"}
 STANDARDIZED = ("model.feature_norm=true", "model.attention=projected")
 HEADS: dict[str, tuple[str, ...]] = {
     "query2label": (),
-    "linear": ("model.head=linear", *STANDARDIZED, "model.dropout=0.5"),
+    "linear": ("model.head=linear", *STANDARDIZED, "model.dropout=0.2", "optim.lr=2e-3"),
     "csra": ("model.head=csra", *STANDARDIZED),
     "ml_decoder": ("model.head=ml_decoder", *STANDARDIZED, "optim.lr=3e-4"),
     "query2label as published": (
