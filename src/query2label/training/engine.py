@@ -102,7 +102,9 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 def _backward(learner: Learner, inputs: Tensor, targets: Tensor, *, num_images: int) -> Float[Tensor, ""]:
     total = torch.zeros((), device=inputs.device)
-    parts = micro_batches(len(inputs), accumulate=learner.accumulate)
+    # Equally many parts in all processes, which synchronized norms wait for: no more than the smallest share.
+    smallest_share = num_images // learner.ranks.world_size
+    parts = micro_batches(len(inputs), accumulate=min(learner.accumulate, smallest_share))
     for number, part in enumerate(parts):
         is_last = number == len(parts) - 1
         with _gradients_stay_here(learner.wrapped) if not is_last else contextlib.nullcontext():

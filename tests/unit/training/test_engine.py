@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -54,6 +55,20 @@ def test_take_step__accumulation_gives_the_gradient_of_the_whole_batch(accumulat
         take_step(learner, *make_batch(), step=0, num_images=7)
     for whole, accumulated in zip(*gradients, strict=True):
         torch.testing.assert_close(accumulated, whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [1, 2])
+def test_take_step__every_process_cuts_its_share_into_equally_many_parts(share, monkeypatch):
+    monkeypatch.setattr(Ranks, "sum", lambda self, values: values)
+    seen = []
+    network = make_network()
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    learner = dataclasses.replace(
+        make_learner(network, accumulate=4), ranks=Ranks(torch.device("cpu"), world_size=2)
+    )
+    inputs, targets = make_batch(share)
+    take_step(learner, inputs, targets, step=0, num_images=3)  # of which the other process has the rest
+    assert seen == [share]
 
 
 def test_take_step__is_adamw_on_the_mean_loss_with_clipping():
