@@ -1,6 +1,9 @@
 """Each mistake a user can make: one sentence on stderr, exit code 2, nothing half-written."""
 
+import errno
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,6 +233,37 @@ def test_mistake__is_one_sentence_with_code_2_and_leaves_nothing(place: Place, n
     assert "Traceback" not in result.stderr
     assert place.files() == before
     assert {path: path.read_bytes() for path in digests} == digests
+
+
+WRITERS: dict[str, Arguments] = {
+    "train": lambda p: ["train", "--data", p.data, "--out", p.out, *FAST],
+    "predict": lambda p: ["predict", p.photo, "--model", p.bundle, "--out", p.out.with_suffix(".csv")],
+    "evaluate": lambda p: [
+        *("evaluate", "--model", p.bundle, "--data", p.data, "--out", p.out, "--workers", "0"),
+        *("--resamples", "0"),
+    ],
+    "thresholds": lambda p: ["thresholds", "--model", p.bundle, "--data", p.data, "--workers", "0"],
+    "explain": lambda p: ["explain", p.photo, "--model", p.bundle, "--out", p.out],
+    "data split": lambda p: ["data", "split", p.data, "--out", p.out.with_suffix(".csv")],
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_full_disk__is_one_sentence_with_code_2_and_leaves_nothing(
+    place: Place, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    before, digest = place.files(), bundle_digest(place.bundle)
+
+    result = CliRunner().invoke(app, [str(argument) for argument in WRITERS[name](place)])
+
+    assert result.exit_code == 2, result.output
+    assert re.fullmatch(r"Error: No room to write [^\n]*; free some space[^\n]*\n", result.stderr)
+    assert place.files() - before <= {"out"}  # perhaps an empty folder
+    assert bundle_digest(place.bundle) == digest
 
 
 def test_train__only_corrupt_images_end_the_run_without_a_model(place: Place) -> None:
