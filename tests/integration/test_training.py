@@ -227,6 +227,15 @@ def test_train__names_broken_images(shapes, tmp_path):
     assert f"Broken image: {data / '03.png'}" in log
 
 
+def test_train__validation_images_that_are_all_broken_end_the_run(shapes, tmp_path):
+    folder = shutil.copytree(shapes, tmp_path / "data")
+    for sample in load_dataset(folder, split="val").samples:
+        sample.path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"No validation image can be read: run `q2l data check "):
+        run_small(folder, tmp_path / "run", "train.epochs=1")
+    assert not (tmp_path / "run" / "best").exists()
+
+
 def test_train__too_many_broken_images_end_the_run(shapes, tmp_path):
     data = shutil.copytree(shapes, tmp_path / "data")
     for number in range(10):

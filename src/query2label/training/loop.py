@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from query2label.bundle import scores_from_logits
 from query2label.data.randomness import derive_seed
-from query2label.errors import TrainingError
+from query2label.errors import DataError, TrainingError
 from query2label.metrics import mean_average_precision
 from query2label.training.engine import StepResult, take_step
 from query2label.training.metrics_log import Record
@@ -92,7 +92,8 @@ def validate_epoch(run: Run) -> Record:
     """Scores the validation images with the raw and the averaged weights.
 
     The best weights so far, by the averaged weights where there are any, are written as a bundle. A signal
-    saves the state before the validation and raises `RunInterruptedError`.
+    saves the state before the validation and raises `RunInterruptedError`; where no image can be read, a
+    `DataError` is raised.
 
     Returns:
         The epoch's record, the same in every process.
@@ -162,8 +163,10 @@ def _rate_factor(run: Run, step: int) -> float:
 
 
 def _record(run: Run, indices: Indices, logits: dict[str, np.ndarray], *, seconds: float) -> Record:
-    state = run.state
-    targets = run.start.data.val.targets()[indices]
+    state, val = run.state, run.start.data.val
+    if not len(indices):
+        raise DataError(f"No validation image can be read: run `q2l data check {val.source}`.")
+    targets = val.targets()[indices]
     maps = {
         name: mean_average_precision(scores_from_logits(values, 1.0), targets)
         for name, values in logits.items()
