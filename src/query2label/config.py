@@ -28,6 +28,7 @@ def _as_pair(size: object) -> object:
 
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=65536)]  # a bundle's could be of any size, and is not ours to trust
 TimmName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_.-]+$")
 ]  # timm's `local-dir:` and `hf-hub:` are refused
@@ -56,9 +57,9 @@ class ModelConfig(Section):
     """What turns the feature map into logits; `linear`, `csra` and `ml_decoder` are for comparison."""
     feature_norm: bool = False
     """Standardize each channel of the feature map before the head (helps when the backbone is frozen)."""
-    hidden_dim: PositiveInt | None = None
+    hidden_dim: Width | None = None
     """Width D of the transformer (also of ml_decoder); unset: the backbone's channel count, as published."""
-    feedforward_dim: PositiveInt | None = None
+    feedforward_dim: Width | None = None
     """Width of the feed-forward layers; unset: 4 x the hidden width."""
     attention: Literal["projected", "direct"] = "projected"
     """`projected` as published; `direct` for few images: label queries look at the main components of the

@@ -120,6 +120,10 @@ def test_load_config__refuses_a_setting_as_a_section(tmp_path: Path) -> None:
             "Wrong value 0 for data.std.0 in the configuration: Input should be greater than",
         ),
         (
+            "model.feedforward_dim=4000000000000",
+            "Wrong value 4000000000000 for model.feedforward_dim in the configuration: Input should be less",
+        ),
+        (
             "optim.beta2=1",
             "Wrong value 1 for optim.beta2 in the configuration: Input should be less than 1",
         ),
