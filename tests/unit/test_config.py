@@ -209,7 +209,7 @@ texts = st.text(alphabet=st.characters(exclude_categories=["Cs"])).filter(lambda
     lr=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
     seed=st.integers(0, 2**63 - 1),
     size=st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
-    hidden_dim=st.none() | st.integers(1),
+    hidden_dim=st.none() | st.integers(1, 65536),
     mean=st.none() | st.tuples(*3 * [st.floats(allow_nan=False, allow_infinity=False)]),
 )
 def test_dump_config__is_read_back_equal(
