@@ -9,6 +9,7 @@ import tomllib
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import query2label
 from query2label.bundle import read_bundle, read_weights
@@ -16,6 +17,7 @@ from query2label.config import load_config
 from query2label.data.load import load_dataset
 from query2label.errors import ConfigError, DataError
 from query2label.metrics import mean_average_precision
+from query2label.models.backbone import build_backbone
 from query2label.training.run import _torch_settings, resume, train
 
 SMALL = (
@@ -145,6 +147,17 @@ def test_torch_settings__touch_no_gpu_but_the_runs_own(monkeypatch, device, expe
     monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
     with _torch_settings(0, torch.device(device)):
         assert touched == expected
+
+
+def test_train__keeps_the_place_of_a_weights_file_in_the_run_alone(shapes, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    save_file(build_backbone("test_resnet", weights="none").model.state_dict(), tmp_path / "w.safetensors")
+    monkeypatch.chdir(tmp_path)
+    run_small(shapes, "run", "train.epochs=1", "model.backbone=test_resnet", "model.weights=w.safetensors")
+    assert load_config(tmp_path / "run" / "config.toml").model.weights == str(tmp_path / "w.safetensors")
+    assert read_bundle(tmp_path / "run" / "best").model.weights == "w.safetensors"
+    for name in ("config.json", "README.md"):
+        assert str(tmp_path) not in (tmp_path / "run" / "best" / name).read_text()
 
 
 def test_train__stops_early(shapes, tmp_path):

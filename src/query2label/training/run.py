@@ -203,6 +203,9 @@ def _with_absolute_paths(config: RunConfig, data: Path | str | None) -> RunConfi
     paths = {"path": data or config.data.path, "image_root": config.data.image_root}
     absolute = {name: Path(path).absolute() for name, path in paths.items() if path is not None}
     sections: dict[str, object] = {"data": config.data.model_copy(update=absolute)}
+    if config.model.weights not in {"pretrained", "none"}:
+        weights = str(Path(config.model.weights).absolute())
+        sections["model"] = config.model.model_copy(update={"weights": weights})
     if config.train.cache_dir is not None:
         cache_dir = config.train.cache_dir.expanduser().absolute()
         sections["train"] = config.train.model_copy(update={"cache_dir": cache_dir})

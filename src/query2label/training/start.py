@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor
 
 from query2label.bundle import Bundle
-from query2label.config import RunConfig
+from query2label.config import ModelConfig, RunConfig
 from query2label.data.randomness import derive_seed
 from query2label.errors import ConfigError
 from query2label.models.build import build_model, preprocess_spec
@@ -90,10 +91,11 @@ def _bundle(config: RunConfig, data: RunData, spec: PreprocessSpec) -> Bundle:
     values["data"]["path"] = None if config.data.path is None else config.data.path.name
     values["data"]["image_root"] = None
     values["train"]["cache_dir"] = None
+    values["model"]["weights"] = Path(config.model.weights).name
     labels = data.train.labels.names
     try:
         return Bundle(
-            model=config.model,
+            model=ModelConfig.model_validate(values["model"]),
             labels=labels,
             preprocess=spec,
             thresholds=(0.5,) * len(labels),
