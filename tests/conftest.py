@@ -9,9 +9,13 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    # Two OpenMP programs on a small machine slow each other down many times over.
+    # Two OpenMP programs on a small machine slow each other down many times over; and a run is equal to
+    # the bit only to one with as many threads, in whichever process.
+    import os
+
     import torch
 
+    os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
 

@@ -45,7 +45,8 @@ def write_table(dataset: Dataset, path: Path) -> Path:
     with atomic_file(label_file_of(path)) as file:
         file.write("".join(f"{label}\n" for label in dataset.labels))
     with atomic_file(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
+        # RFC 4180's line ends, with which a file name that holds one of the two is quoted.
+        writer = csv.writer(file, lineterminator="\r\n")
         writer.writerow(["image", "labels", *["unknown"] * has_unknown, *["split"] * has_split])
         for name, sample in zip(names, dataset.samples, strict=True):
             row = [name, _cell((dataset.labels[index] for index in sample.positive), as_json=as_json)]

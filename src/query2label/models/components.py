@@ -13,7 +13,7 @@ SMALLEST_DEVIATION = 1e-2
 
 
 def main_components(
-    batches: Iterable[Float[Tensor, "B C H W"]], num_components: int
+    batches: Iterable[Float[Tensor, "_ C H W"]], num_components: int
 ) -> tuple[Float[Tensor, "D C"], Float[Tensor, " D"]]:
     """A projection of feature vectors onto the D directions in which images differ most.
 

@@ -101,7 +101,7 @@ class LabelQueryHead(Head):
         super().standardize_features(num_channels)
 
     @torch.no_grad()
-    def fit_features(self, batches: Iterable[Float[Tensor, "B C H W"]]) -> None:
+    def fit_features(self, batches: Iterable[Float[Tensor, "_ C H W"]]) -> None:
         """In a direct head, sets the projection to the main components of the features."""
         if self.direct:
             projection = cast(nn.Conv2d, self.input_projection)

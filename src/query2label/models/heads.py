@@ -87,7 +87,7 @@ class Head(nn.Module, ABC):
             'model.head = "query2label" can show where each label looked.'
         )
 
-    def fit_features(self, batches: Iterable[Float[Tensor, "B C H W"]]) -> None:
+    def fit_features(self, batches: Iterable[Float[Tensor, "_ C H W"]]) -> None:
         """Lets the head adapt its start to feature maps of training images; most heads need nothing."""
 
     @torch.no_grad()

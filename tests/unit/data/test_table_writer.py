@@ -106,3 +106,11 @@ def test_write_table__leaves_nothing_half_written(tmp_path: Path, make_image: Ca
         write_table(Dataset(LabelSet(["dog"]), samples, tmp_path, "x"), tmp_path / "t.csv")
     assert not (tmp_path / "t.csv").exists()
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("name", ["a\rb.jpg", "a\nb.jpg", "a\r\nb.jpg", 'a"b.jpg', "a,b.jpg"])
+def test_write_table__quotes_what_would_end_a_line_or_a_cell(tmp_path: Path, name: str) -> None:
+    sample = Sample(tmp_path / name, (0,), split="train")
+    dataset = Dataset(LabelSet(["x"]), [sample], tmp_path, "table")
+    write_table(dataset, tmp_path / "t.csv")
+    assert load_dataset(tmp_path / "t.csv", check_files=False).samples == [sample]
