@@ -32,7 +32,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "query2label": (),
     "linear": ("model.head=linear", *STANDARDIZED, "model.dropout=0.2", "optim.lr=2e-3"),
     "csra": ("model.head=csra", *STANDARDIZED),
-    "ml_decoder": ("model.head=ml_decoder", *STANDARDIZED, "optim.lr=3e-4"),
+    "ml_decoder": ("model.head=ml_decoder", *STANDARDIZED, "model.num_heads=8", "optim.lr=3e-4"),
     "query2label as published": (
         *STANDARDIZED,
         "model.num_encoder_layers=1",

@@ -30,6 +30,7 @@ data_app = typer.Typer(help="Check labelled images, and split them.", no_args_is
 
 _NUM_LABELS_SHOWN = 100
 _NUM_PAIRS_SHOWN = 10
+_NUM_DUPLICATES_SHOWN = 10
 _NUM_ERRORS_SHOWN = 1000
 
 
@@ -184,7 +185,9 @@ def _print_findings(console: Console, report: CheckReport) -> None:
         _print_line(console, "Note", note, "")
     if report.duplicates:
         count = _number_of("group", len(report.duplicates))
-        _print_line(console, "Note", f"{count} of files with the same content (--json lists them).", "")
+        _print_line(console, "Note", f"{count} of files with the same content (--json lists all).", "")
+    for group in report.duplicates[:_NUM_DUPLICATES_SHOWN]:
+        _print_line(console, "Note", f"same content: {', '.join(map(str, group.paths))}", "")
     for warning in report.warnings:
         _print_line(console, "Warning", warning, "yellow")
     for problem in report.errors[:_NUM_ERRORS_SHOWN]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int8, Int64
 
+from query2label.config import DataConfig
 from query2label.data.loaders import EvalBatches
 from query2label.data.samples import Dataset
 from query2label.errors import BundleError, DataError
@@ -61,7 +62,13 @@ def score_images(
     num_images, num_labels = len(dataset), len(dataset.labels)
     logits = np.empty((num_images, num_labels), dtype=np.float32)
     indices = np.empty(num_images, dtype=np.int64)
-    batches = EvalBatches(dataset, spec, batch_size=batch_size, num_workers=num_workers)
+    batches = EvalBatches(
+        dataset,
+        spec,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        timeout_seconds=DataConfig().worker_timeout_seconds,
+    )
     done = 0
     for batch in batches:
         part = np.asarray(scorer(batch.images.numpy()))

@@ -150,7 +150,6 @@ def join_ranks(device: str) -> Iterator[Ranks]:
         raise TrainingError(
             f"The processes of this run cannot find each other ({error}): start them with torchrun."
         ) from error
-    try:
-        yield Ranks(chosen, rank=dist.get_rank(), world_size=dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    yield Ranks(chosen, rank=dist.get_rank(), world_size=dist.get_world_size())
+    # Not after an error: others may be waiting for this process, and it would wait for them.
+    dist.destroy_process_group()
