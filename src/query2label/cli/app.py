@@ -5,6 +5,9 @@ Nothing heavy is imported here or at the top of a command's file: `q2l --help` m
 
 from __future__ import annotations
 
+import errno
+import io
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +31,16 @@ class CommandGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs the chosen command."""
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()  # while its error can still be told
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT} or ctx.params["debug"]:
+                raise
+            sys.stdout = io.StringIO()  # Python would try to write the rest once more at its end
+            typer.echo("Error: No room to write the output: free some space and start again.", err=True)
+            raise typer.Exit(2) from None
         except Q2LError as error:
             if ctx.params["debug"]:
                 raise

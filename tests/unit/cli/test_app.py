@@ -2,9 +2,11 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from query2label.cli import app as app_module
@@ -127,3 +129,24 @@ def test_printable__shows_what_a_terminal_would_obey() -> None:
     assert printable("\x1b]0;x\x07") == r"\x1b]0;x\x07"
     assert printable("a\u202eb\x9b\r\t") == r"a\u202eb\x9b\r\t"
     assert printable(os.fsdecode(b"x\xe9")) == r"x\udce9"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("arguments", [["config"], ["data", "check", "DATA"]])
+def test_app__a_full_disk_behind_the_output_is_one_sentence(tmp_path: Path, arguments: list[str]) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / label / f"{label}.png")
+    arguments = [str(tmp_path) if argument == "DATA" else argument for argument in arguments]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "query2label", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            env=QUIET,
+            check=False,
+        )
+    wanted = "Error: No room to write the output: free some space and start again.\n"
+    assert (result.returncode, result.stderr) == (2, wanted)
