@@ -58,6 +58,13 @@ def test_check__bad_data_names_files_and_lines_and_exits_1(run: Run, data: Path)
     assert run("check", data, "--no-decode")[1].count("Error: ") == 2
 
 
+def test_check__duplicates_are_named(run: Run, data: Path) -> None:
+    (data / "4.png").write_bytes((data / "2.png").read_bytes())
+    code, text = run("check", data)
+    assert code == 0
+    assert f"same content: {data / '2.png'}, {data / '4.png'}" in text
+
+
 def test_check__many_errors_are_cut(run: Run, data: Path) -> None:
     rows = [f"absent{number}.png,dog" for number in range(1005)]
     (data / "labels.csv").write_text("image,labels\n0.png,dog\n" + "\n".join(rows))
