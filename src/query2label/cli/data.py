@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from query2label.data.check import CheckReport
+    from query2label.data.samples import Dataset
 
 data_app = typer.Typer(help="Check labelled images, and split them.", no_args_is_help=True)
 
@@ -107,12 +108,21 @@ def split_command(
 
     shares = _shares(fractions)
     dataset = load_dataset(path, format=format.value, difficult=difficult.value, image_root=images)
+    _refuse_to_lose_columns(dataset, out)
     divided = stratified_split(dataset, shares, seed=seed)
     root = write_table(divided, out)
     counts = ", ".join(f"{len(divided.select(split))} {split}" for split in shares)
     typer.echo(printable(f"Wrote {out}: {counts}."))
     if root.resolve() != out.parent.resolve():
         typer.echo(printable(f"The images are not beside it: train with --set data.image_root={root}"))
+
+
+def _refuse_to_lose_columns(dataset: Dataset, out: Path) -> None:
+    """Splitting a table in place is fine, unless there is more in it than is written."""
+    source = dataset.source
+    same = out.exists() and (source.samefile(out) or (source.is_dir() and source.samefile(out.parent)))
+    if same and dataset.notes and dataset.format == "table":
+        raise ConfigError(f"--out {out} is the table itself: name another. {' '.join(dataset.notes)}")
 
 
 def _shares(text: str) -> dict[str, float]:
