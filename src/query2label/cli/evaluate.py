@@ -21,6 +21,7 @@ from query2label.cli.options import (
 from query2label.errors import ConfigError
 
 _NUM_LABELS_SHOWN = 100
+_MIN_COLUMNS = 80  # a narrower table would cut its numbers
 
 
 def evaluate_command(
@@ -97,6 +98,8 @@ def evaluate_command(
     if as_json:
         typer.echo(report.to_json())
         return
-    print_report(report, Console(), max_labels=_NUM_LABELS_SHOWN)
+    console = Console()
+    console.width = max(console.width, _MIN_COLUMNS)
+    print_report(report, console, max_labels=_NUM_LABELS_SHOWN)
     if out is not None:
         typer.echo(f"Written: {out}")

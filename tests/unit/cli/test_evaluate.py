@@ -203,3 +203,10 @@ def test_thresholds__mistakes_are_one_sentence_and_change_nothing(
 def test_thresholds__needs_a_bundle_on_this_machine(run: Run) -> None:
     result = run("thresholds", "--model", "someone/model", "--set-all", "0.5", code=2)
     assert "There is no bundle at someone/model" in result.stderr
+
+
+def test_evaluate__a_narrow_terminal_cuts_no_number(bundle: Path, data: Path) -> None:
+    arguments = ["evaluate", "--model", str(bundle), "--data", str(data), "--workers", "0"]
+    wide, narrow = (CliRunner().invoke(app, arguments, env={"COLUMNS": columns}) for columns in ("80", "30"))
+    assert narrow.stdout == wide.stdout
+    assert "sample F1" in narrow.stdout
