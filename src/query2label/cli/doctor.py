@@ -7,6 +7,8 @@ import platform
 import re
 from collections.abc import Iterator
 
+_DEVELOPERS_EXTRA = "dev"  # nobody who uses the package misses it
+
 
 def doctor_command() -> None:
     """Print versions, threads, accelerators, and which optional packages are missing."""
@@ -22,6 +24,8 @@ def doctor_command() -> None:
         ("Optional packages", _packages_of_extras()),
     ):
         table = Table(title=title, title_justify="left", box=box.SIMPLE, show_header=False, pad_edge=False)
+        for _ in range(3):
+            table.add_column(overflow="fold")
         for row in rows:
             table.add_row(*map(Text, row))
         console.print(table)
@@ -63,5 +67,5 @@ def _packages_of_extras() -> Iterator[tuple[str, str, str]]:
     import importlib.metadata
 
     extras = importlib.metadata.metadata("query2label").get_all("Provides-Extra") or []
-    for extra in extras:
+    for extra in (extra for extra in extras if extra != _DEVELOPERS_EXTRA):
         yield from ((extra, name, state) for name, state in _packages(extra))

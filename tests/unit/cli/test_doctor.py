@@ -29,3 +29,10 @@ def test_doctor__says_how_to_install_what_is_missing(monkeypatch: pytest.MonkeyP
     assert result.exit_code == 0
     row = next(line for line in result.stdout.splitlines() if "pyarrow" in line)
     assert "missing: pip install 'query2label[parquet]'" in row
+
+
+def test_doctor__names_what_users_need_and_in_full() -> None:
+    result = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "80"})
+    assert "query2label[dev]" not in result.stdout
+    assert "mypy" not in result.stdout
+    assert "…" not in result.stdout
