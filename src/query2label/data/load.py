@@ -71,7 +71,7 @@ def load_dataset(
         split=wanted,
     )
     if on_problem == "raise" and dataset.problems:
-        raise DataError(_summary(dataset))
+        raise DataError(_summary(dataset, checkable=labels is None))
     if not dataset.samples and not dataset.problems:
         raise DataError(f"{path} has no labelled image in it (read as {layout}).")
     return dataset if wanted is None else _only(dataset, wanted)
@@ -140,14 +140,16 @@ def _read(
     return sidecar.read(path, labels=labels) if layout == "sidecar" else folders.read(path, labels=labels)
 
 
-def _summary(dataset: Dataset) -> str:
-    shown = "; ".join(map(str, dataset.problems[:_NUM_SHOWN]))
+def _summary(dataset: Dataset, *, checkable: bool) -> str:
+    """The first problems; `q2l data check` finds all, but for labels that only a model does not know."""
+    shown = "; ".join(str(problem).rstrip(".") for problem in dataset.problems[:_NUM_SHOWN])
     count = len(dataset.problems)
-    if count == 1:
-        return f"{shown}. See `q2l data check {dataset.source}`."
-    more = f"; and {count - _NUM_SHOWN} more" if count > _NUM_SHOWN else ""
     command = f"`q2l data check {dataset.source}`"
-    return f"{dataset.source} has {count} problems: {shown}{more}. {command} shows all."
+    if count == 1:
+        return f"{shown}. See {command}." if checkable else f"{shown}."
+    more = f"; and {count - _NUM_SHOWN} more" if count > _NUM_SHOWN else ""
+    summary = f"{dataset.source} has {count} problems: {shown}{more}."
+    return f"{summary} {command} shows all." if checkable else summary
 
 
 def _only(dataset: Dataset, split: str) -> Dataset:

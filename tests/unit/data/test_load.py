@@ -112,6 +112,13 @@ def test_load_dataset__one_problem(data: Path) -> None:
         load_dataset(data)
 
 
+def test_load_dataset__names_no_command_that_cannot_see_the_problem(data: Path) -> None:
+    with pytest.raises(DataError, match="Unknown label 'dog'") as caught:
+        load_dataset(data, labels=LabelSet(["ant"]))
+    assert "q2l data check" not in str(caught.value)
+    assert ".;" not in str(caught.value)
+
+
 def test_load_dataset__the_format_may_be_named(data: Path) -> None:
     with pytest.raises(DataError, match="has no COCO files"):
         load_dataset(data, format="coco")
