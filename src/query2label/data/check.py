@@ -24,6 +24,7 @@ from query2label.storage import sha256_of
 WITHOUT_SPLIT: Final = "all"
 """Name that counts have where the data have no splits."""
 _NUM_PAIRS = 20
+_NUM_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -246,17 +247,24 @@ def _conflicts(dataset: Dataset, samples: Sequence[Sample]) -> tuple[str, ...]:
 
 
 def _label_warnings(dataset: Dataset, counts: Iterable[LabelCounts]) -> list[str]:
-    warnings = []
+    without: dict[str, list[str]] = {}
     for entry in counts:
         missing = [split for split, number in entry.positive.items() if not number]
-        if len(missing) == len(entry.positive):
-            warnings.append(f"No image has the label {entry.label!r}.")
-        elif missing:
-            warnings.append(f"No image of {' or '.join(missing)} has the label {entry.label!r}.")
+        if missing:
+            where = "" if len(missing) == len(entry.positive) else f" of {' or '.join(missing)}"
+            without.setdefault(where, []).append(entry.label)
+    warnings = [f"No image{where} has {_named(labels)}." for where, labels in without.items()]
     num_unknown = int((dataset.targets() == UNKNOWN).all(axis=1).sum())
     if num_unknown:
         warnings.append(f"{num_unknown} images have no label that anybody has judged: they teach nothing.")
     return warnings
+
+
+def _named(labels: Sequence[str]) -> str:
+    if len(labels) == 1:
+        return f"the label {labels[0]!r}"
+    more = f" and {len(labels) - _NUM_NAMED} more" if len(labels) > _NUM_NAMED else ""
+    return f"any of {len(labels)} labels: {', '.join(map(repr, labels[:_NUM_NAMED]))}{more}"
 
 
 def _duplicate_warnings(duplicates: Iterable[Duplicates]) -> list[str]:

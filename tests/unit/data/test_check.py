@@ -58,6 +58,19 @@ def test_check_dataset__errors_and_warnings(data: Path) -> None:
     )
 
 
+def test_check_dataset__one_warning_for_all_labels_that_a_split_lacks(
+    make_text: MakeText, tmp_path: Path
+) -> None:
+    names = ",".join(f"label{number:02}" for number in range(26))
+    columns = ",".join("0" * 25)
+    path = make_text("t.csv", f"image,split,{names}\na.jpg,train,1,{columns}\nb.jpg,val,1,{columns}\n")
+    for name in ("a.jpg", "b.jpg"):
+        make_text(name, "")
+    (warning,) = check_dataset(path, decode=False).warnings
+    assert warning.startswith("No image has any of 25 labels: 'label01', 'label02', ")
+    assert warning.endswith("'label20' and 5 more.")
+
+
 def test_check_dataset__without_decoding(data: Path) -> None:
     report = check_dataset(data, decode=False)
     assert len(report.errors) == 1
