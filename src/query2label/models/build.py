@@ -109,7 +109,7 @@ def load_model(path: Path) -> Query2Label:
     A bundle that cannot be read, and weights that do not fit the model, are each a `BundleError`; a head that
     claims to be larger than its weights is refused before it takes any memory.
     """
-    bundle, weights, source = read_bundle(path), read_weights(path), f"The weights of {path}"
+    bundle, weights, source = read_bundle(path), read_weights(path), f"The weights file of {path}"
     config, num_labels = bundle.model, len(bundle.labels)
     backbone = _configured_backbone(config, weights="none", image_size=bundle.preprocess.image_size)
     with torch.device("meta"):

@@ -75,7 +75,9 @@ def _complete(run: Run, indices: Indices, logits: Logits) -> Report:
 def _score_best(run: Run) -> tuple[Indices, Logits]:
     model, data = run.start.model, run.start.data
     best = run.folder.best
-    run.ranks.first_does(lambda: load_strictly(model, read_weights(best), source=f"The weights of {best}"))
+    run.ranks.first_does(
+        lambda: load_strictly(model, read_weights(best), source=f"The weights file of {best}")
+    )
     run.ranks.share_tensors(model.state_dict())
     share = rank_share(np.arange(len(data.val)), rank=run.ranks.rank, world_size=run.ranks.world_size)
     images = plain_images(

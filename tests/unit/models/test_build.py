@@ -163,7 +163,8 @@ def test_load_model__needs_weights_that_fit(tmp_path: Path) -> None:
     save_bundle(bundle, build_model(SMALL, 3).state_dict(), tmp_path / "bundle")
 
     with pytest.raises(
-        BundleError, match=rf"The weights of {re.escape(str(tmp_path))}.* of another shape: label_queries"
+        BundleError,
+        match=rf"The weights file of {re.escape(str(tmp_path))}.* of another shape: label_queries",
     ):
         load_model(tmp_path / "bundle")
 
