@@ -26,6 +26,7 @@ from query2label.errors import StorageError
 
 TEMPORARY_PREFIX = ".tmp-"
 PREVIOUS_SUFFIX = ".previous"
+_LEAST_IN_MB = 50_000  # bytes; less would be read as 0.0 MB
 
 
 @contextlib.contextmanager
@@ -210,12 +211,16 @@ def _cause(error: OSError | SafetensorError) -> tuple[int, str]:
 
 
 def _no_room(path: Path, needed_bytes: int) -> str:
-    needed = f"{needed_bytes / 1e6:.1f} MB are needed, " if needed_bytes else ""
-    free = shutil.disk_usage(_nearest_folder(path)).free / 1e6
+    needed = f"{_size(needed_bytes)} are needed, " if needed_bytes else ""
+    free = shutil.disk_usage(_nearest_folder(path)).free
     return (
-        f"No room to write {path}: {needed}{free:.1f} MB are free; free some space and start again "
+        f"No room to write {path}: {needed}{_size(free)} are free; free some space and start again "
         "(what was there before is untouched)."
     )
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= _LEAST_IN_MB else f"{num_bytes / 1e3:.1f} kB"
 
 
 def _nearest_folder(path: Path) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -144,6 +146,7 @@ def test_atomic_folder__keeps_the_copy_that_a_killed_one_left(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from types import SimpleNamespace
 from query2label import storage
 
 original, calls = Path.rename, []
@@ -255,6 +258,15 @@ def test_explained_os_errors__a_full_disk_names_the_free_space(tmp_path: Path, n
         explained_os_errors(tmp_path),
     ):
         raise OSError(number, "full")
+
+
+def test_explained_os_errors__small_sizes_are_not_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    with (
+        pytest.raises(StorageError, match=r"^No room to write \S+: 5\.0 kB are needed, 4\.1 kB are free"),
+        explained_os_errors(tmp_path, needed_bytes=4999),
+    ):
+        raise OSError(28, "full")
 
 
 def test_explained_os_errors__other_reasons(tmp_path: Path) -> None:
