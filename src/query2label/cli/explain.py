@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from query2label.cli.options import DeviceOption, ModelOption
-from query2label.cli.terminal import printable
-from query2label.errors import ImageError
+from query2label.cli.terminal import printable_name
+from query2label.errors import ConfigError, ImageError
 
 
 def explain_command(
@@ -35,6 +35,9 @@ def explain_command(
 
     The exit code is 0 if any image could be read, 1 if none could, 2 if nothing was started.
     """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file: give a folder for the pictures.")
+
     from query2label.inference.inputs import expand_inputs
 
     paths = expand_inputs(images)
@@ -51,13 +54,13 @@ def explain_command(
         try:
             explanation = explain_image(predictor, path, labels=wanted)
         except ImageError as error:
-            typer.echo(printable(f"{path}: {error}"), err=True)
+            typer.echo(printable_name(f"{path}: {error}"), err=True)
             continue
         picture = _free_name(out, path, written)
         with atomic_file(picture, mode="wb") as file:
             explanation_sheet(explanation).save(file, format="PNG")
         written.add(picture)
-        typer.echo(printable(str(picture)))
+        typer.echo(printable_name(str(picture)))
     if not written:
         raise typer.Exit(1)
 

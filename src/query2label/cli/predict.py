@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from query2label.cli.options import BatchSizeOption, DeviceOption, ModelOption
-from query2label.cli.terminal import printable
+from query2label.cli.terminal import printable, printable_name
 from query2label.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _print_table(predictions: Iterable[Prediction]) -> None:
     for column in table.columns:
         column.overflow = "fold"
     for prediction in predictions:
-        table.add_row(Text(printable(prediction.source or "")), _described(prediction))
+        table.add_row(Text(printable_name(prediction.source or "")), _described(prediction))
     Console().print(table)
 
 
@@ -181,8 +181,8 @@ def _described(prediction: Prediction) -> Text:
         return Text(f"error: {printable(prediction.error)}", style="red")
     if not prediction.labels:
         best = max(prediction.scores, key=lambda label: prediction.scores[label])
-        return Text(f"no label (best: {printable(best)} {prediction.scores[best]:.2f})", style="dim")
-    parts = [(f"{printable(label)} ", f"{prediction.scores[label]:.2f}") for label in prediction.labels]
+        return Text(f"no label (best: {printable_name(best)} {prediction.scores[best]:.2f})", style="dim")
+    parts = [(f"{printable_name(label)} ", f"{prediction.scores[label]:.2f}") for label in prediction.labels]
     text = Text()
     for index, (label, score) in enumerate(parts):
         text.append(", " if index else "").append(label, style="bold").append(score)

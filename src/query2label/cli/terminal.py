@@ -9,3 +9,8 @@ def printable(text: str) -> str:
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
+
+
+def printable_name(name: str) -> str:
+    r"""`name` as `printable` has it, on one line: its own line ends are shown as `\n`."""
+    return printable(name).replace("\n", r"\n")

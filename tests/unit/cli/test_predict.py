@@ -84,3 +84,9 @@ def test_predict__takes_lists_and_patterns(photos: Path) -> None:
 def test_predict__ends_with_code_1_where_no_image_could_be_read(photos: Path) -> None:
     predict(photos / "c.png", code=1)
     predict(photos / "c.png", photos / "a.png")
+
+
+def test_predict__a_name_with_line_ends_stays_on_its_line(photos: Path) -> None:
+    (photos / "a.png").rename(photos / "new\nline.png")
+    result = predict(photos / "new\nline.png")
+    assert r"new\nline.png" in result.stdout
