@@ -67,6 +67,20 @@ def test_save_bundle__is_read_back_equal(folder: Path) -> None:
     assert sorted(file.name for file in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 
+@pytest.mark.parametrize("other", ["photo.jpg", ".git/HEAD", "config.json/photo.jpg"])
+def test_save_bundle__never_replaces_what_is_no_bundle(tmp_path: Path, other: str) -> None:
+    file = tmp_path / "photos" / other
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    name = other.partition("/")[0]
+    with pytest.raises(BundleError, match=rf"photos holds more than a bundle \({name}\): name a new folder"):
+        save_bundle(make_bundle(), TENSORS, tmp_path / "photos")
+    with pytest.raises(BundleError, match=f"{file.name} is a file: name a folder for the bundle"):
+        save_bundle(make_bundle(), TENSORS, file)
+    assert file.read_text() == "mine"
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == [name]
+
+
 def test_save_bundle__config_has_the_keys_of_the_hub(folder: Path) -> None:
     document = json.loads((folder / "config.json").read_text())
     assert document["model_type"] == "query2label"
@@ -76,12 +90,12 @@ def test_save_bundle__config_has_the_keys_of_the_hub(folder: Path) -> None:
     assert "labels" not in document
 
 
-def test_save_bundle__replaces_what_was_there(folder: Path) -> None:
-    (folder / "old.txt").write_text("old")
+def test_save_bundle__replaces_the_bundle_that_was_there(folder: Path) -> None:
+    (folder / ".DS_Store").touch()
     save_bundle(make_bundle(labels=("x",), thresholds=(0.1,)), {"w": np.zeros(1)}, folder, card="my card")
     assert read_bundle(folder).labels == ("x",)
     assert (folder / "README.md").read_text() == "my card"
-    assert not (folder / "old.txt").exists()
+    assert not (folder / ".DS_Store").exists()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

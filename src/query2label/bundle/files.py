@@ -14,7 +14,7 @@ from query2label.bundle import card as cards
 from query2label.bundle import form
 from query2label.bundle.schema import Bundle
 from query2label.errors import BundleError
-from query2label.storage import atomic_file, atomic_folder, sha256_of, write_json
+from query2label.storage import TEMPORARY_PREFIX, atomic_file, atomic_folder, sha256_of, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -31,10 +31,11 @@ def save_bundle(
     *,
     card: str | None = None,
 ) -> None:
-    """Writes a bundle folder as a whole or not at all; what stood at `path` is replaced.
+    """Writes a bundle folder as a whole or not at all; a bundle that stood at `path` is replaced.
 
     A refused write and a full disk are each a `StorageError`, and leave the previous bundle in place; a
     weight that is not finite, and a `bundle` that holds what JSON cannot, are each a `BundleError`.
+    So is anything but a bundle at `path`, which would be lost: it stays as it is.
 
     Args:
         bundle: What the model is.
@@ -42,12 +43,26 @@ def save_bundle(
         path: The folder to write.
         card: Text of the model card; unset: generated from `bundle`.
     """
+    _refuse_to_replace(Path(path))
     document = form.to_document(bundle)
     weights = _serialize(tensors)
     with atomic_folder(Path(path), needed_bytes=len(weights)) as folder:
         write_json(folder / CONFIG_NAME, document)
         (folder / WEIGHTS_NAME).write_bytes(weights)
         (folder / CARD_NAME).write_text(card or cards.model_card(bundle), encoding="utf-8")
+
+
+def _refuse_to_replace(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise BundleError(f"{path} is a file: name a folder for the bundle.")
+    others = sorted(file.name for file in path.iterdir() if not _may_go(file)) if path.is_dir() else []
+    if others:
+        raise BundleError(f"{path} holds more than a bundle ({others[0]}): name a new folder for the bundle.")
+
+
+def _may_go(file: Path) -> bool:
+    ours = file.name in {CONFIG_NAME, WEIGHTS_NAME, CARD_NAME} or file.name.startswith(TEMPORARY_PREFIX)
+    return (ours or file.name == ".DS_Store") and not file.is_dir()
 
 
 def read_bundle(path: str | Path) -> Bundle:

@@ -98,9 +98,10 @@ class Query2Label(nn.Module):
         return load_model(resolve_bundle_path(path_or_hub_id, revision=revision))
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Writes the model as a bundle folder, whole or not at all; what stood there is replaced.
+        """Writes the model as a bundle folder, whole or not at all; a bundle that stood there is replaced.
 
-        A refused write and a full disk are each a `StorageError`.
+        A refused write and a full disk are each a `StorageError`; a folder with anything else in it is a
+        `BundleError`, and stays as it is.
 
         Raises:
             BundleError: If the model has no `bundle`.
