@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import cast
 
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -13,6 +15,9 @@ from query2label.bundle import Bundle, resolve_bundle_path, save_bundle
 from query2label.errors import BundleError
 from query2label.models.backbone import SpatialBackbone
 from query2label.models.heads import Head
+
+HUB_ERRORS = cast("tuple[type[Exception], ...]", (OSError, HFValidationError, *HfHubHTTPError.__bases__))
+"""What the hub's client raises when it fails: also its HTTP library's error, whichever that is today."""
 
 
 class Query2Label(nn.Module):
@@ -124,11 +129,21 @@ class Query2Label(nn.Module):
         Returns:
             Address of the commit.
 
-        A model without `bundle` is a `BundleError`.
+        A model without `bundle` is a `BundleError` as well.
+
+        Raises:
+            BundleError: If the hub cannot be reached, or refuses the name or the token.
         """
         hub = HfApi(token=token)
         with tempfile.TemporaryDirectory() as folder:
             bundle_path = Path(folder) / "bundle"
             self.save_pretrained(bundle_path)
-            hub.create_repo(repo_id, private=private, exist_ok=True)
-            return str(hub.upload_folder(repo_id=repo_id, folder_path=bundle_path).commit_url)
+            try:
+                hub.create_repo(repo_id, private=private, exist_ok=True)
+                return str(hub.upload_folder(repo_id=repo_id, folder_path=bundle_path).commit_url)
+            except HUB_ERRORS as error:
+                reason = str(error).partition("\n")[0].rstrip(".")
+                raise BundleError(
+                    f"The model was not saved to the Hugging Face hub as {repo_id} ({reason}): check the "
+                    "name, the network, and that you are logged in (`hf auth login`)."
+                ) from None

@@ -136,3 +136,15 @@ def test_push_to_hub__uploads_a_bundle(model: Query2Label, monkeypatch: pytest.M
         ("someone/something", {"private": True, "exist_ok": True}),
         ("someone/something", BUNDLE, 3),
     ]
+
+
+@pytest.mark.parametrize("error", [kind("Name not known") for kind in module.HUB_ERRORS])
+def test_push_to_hub__a_hub_that_fails_is_one_sentence(
+    model: Query2Label, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module.HfApi, "create_repo", fail)
+    with pytest.raises(BundleError, match=r"not saved to .* as a/b \(Name not known\): check the name, the "):
+        model.push_to_hub("a/b")
