@@ -44,7 +44,7 @@ class MLDecoderHead(Head):
         hidden_dim: int,
         feedforward_dim: int,
         num_groups: int = 100,
-        num_heads: int,
+        num_heads: int = 8,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()

@@ -50,7 +50,7 @@ class LabelQueryHead(Head):
         *,
         hidden_dim: int,
         feedforward_dim: int,
-        num_heads: int,
+        num_heads: int = 4,
         num_encoder_layers: int = 1,
         num_decoder_layers: int = 2,
         dropout: float = 0.1,

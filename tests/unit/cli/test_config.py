@@ -32,7 +32,7 @@ def test_config__every_setting_has_help_default_and_kind() -> None:
     for name, field in settings():
         assert " ".join(field.description.split()) in text, name
     assert "# Peak learning rate of the head. [number over 0]\nlr = 0.0001\n" in text
-    assert "[whole number from 1 or unset]\n# hidden_dim =\n" in text
+    assert "[whole number from 1 to 65536 or unset]\n# hidden_dim =\n" in text
     assert '["none" | "stem" | "all"]\nfreeze = "none"\n' in text
     assert "[2 x whole number from 1 to 4096]\nimage_size = [224, 224]\n" in text
 
