@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from query2label.errors import ConfigError
+from query2label.formats import DataFormatOrAuto, Difficult
 from query2label.preprocess import Interpolation, ResizeMode, Side, Spread
 
 LONGEST_VALUE = 100  # characters of a wrong value that an error message shows
@@ -108,7 +109,7 @@ class DataConfig(Section):
 
     path: Path | None = None
     """Folder or file with the labelled images; the command line's `--data`."""
-    format: Literal["auto", "table", "coco", "voc", "sidecar", "folders"] = "auto"
+    format: DataFormatOrAuto = "auto"
     """Layout of the data; `auto` looks at the path."""
     image_root: Path | None = None
     """Folder of the images, where they do not lie beside their labels."""
@@ -118,7 +119,7 @@ class DataConfig(Section):
     """Name of the split to validate on; `test` is taken where there is no such split."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the images held out by a stratified split where the data have no splits of their own."""
-    difficult: Literal["ignore", "positive", "negative"] = "ignore"
+    difficult: Difficult = "ignore"
     """What an object marked difficult (PASCAL VOC) says about its label; `ignore` makes it unknown."""
     image_size: Annotated[tuple[Side, Side], BeforeValidator(_as_pair)] = (224, 224)
     """(height, width) in pixels that the model sees; one number means a square."""

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from query2label.cli.options import (
-    DataFormat,
-    DifficultObjects,
     DifficultOption,
     FormatOption,
     ImagesOption,
@@ -43,8 +41,8 @@ DataPath = Annotated[
 @data_app.command("check")
 def check_command(
     path: DataPath,
-    format: FormatOption = DataFormat.AUTO,
-    difficult: DifficultOption = DifficultObjects.IGNORE,
+    format: FormatOption = "auto",
+    difficult: DifficultOption = "ignore",
     images: ImagesOption = None,
     decode: Annotated[
         bool, typer.Option(help="Read every image, which finds corrupt and duplicate ones.")
@@ -64,8 +62,8 @@ def check_command(
     def check(on_image: Callable[[int, int], None] | None) -> CheckReport:
         return check_dataset(
             path,
-            format=format.value,
-            difficult=difficult.value,
+            format=format,
+            difficult=difficult,
             image_root=images,
             decode=decode,
             on_image=on_image,
@@ -94,8 +92,8 @@ def split_command(
         str, typer.Option(metavar="SPLIT=SHARE,...", help="Share of the images in each split; together 1.")
     ] = "train=0.8,val=0.1,test=0.1",
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another split.")] = 0,
-    format: FormatOption = DataFormat.AUTO,
-    difficult: DifficultOption = DifficultObjects.IGNORE,
+    format: FormatOption = "auto",
+    difficult: DifficultOption = "ignore",
     images: ImagesOption = None,
 ) -> None:
     """Deal images out to splits so that every label has its share in each, and write a table.
@@ -107,7 +105,7 @@ def split_command(
     from query2label.data.table_writer import write_table
 
     shares = _shares(fractions)
-    dataset = load_dataset(path, format=format.value, difficult=difficult.value, image_root=images)
+    dataset = load_dataset(path, format=format, difficult=difficult, image_root=images)
     _refuse_to_lose_columns(dataset, out)
     divided = stratified_split(dataset, shares, seed=seed)
     root = write_table(divided, out)

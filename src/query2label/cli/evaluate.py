@@ -10,15 +10,14 @@ import typer
 
 from query2label.cli.options import (
     BatchSizeOption,
-    DataFormat,
     DataFormatOption,
     DeviceOption,
-    DifficultObjects,
     ImagesOption,
     ModelOption,
     WorkersOption,
 )
 from query2label.errors import ConfigError
+from query2label.formats import Difficult
 
 _NUM_LABELS_SHOWN = 100
 _MIN_COLUMNS = 80  # a narrower table would cut its numbers
@@ -31,7 +30,7 @@ def evaluate_command(
         str | None,
         typer.Option(help="Only this split; unset: test, else val, else all images.", show_default=False),
     ] = None,
-    data_format: DataFormatOption = DataFormat.AUTO,
+    data_format: DataFormatOption = "auto",
     images: ImagesOption = None,
     protocol: Annotated[
         str | None,
@@ -43,7 +42,7 @@ def evaluate_command(
         ),
     ] = None,
     difficult: Annotated[
-        DifficultObjects | None,
+        Difficult | None,
         typer.Option(
             help="What objects marked difficult (PASCAL VOC) say about their label; unset: as the protocol "
             "has it (ignore).",
@@ -83,9 +82,9 @@ def evaluate_command(
             predictor,
             data,
             split=split,
-            format=data_format.value,
+            format=data_format,
             image_root=images,
-            difficult=None if difficult is None else difficult.value,
+            difficult=difficult,
             protocol=protocol,
             top_k=top_k,
             num_resamples=resamples,

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class DataFormat(StrEnum):
-    """Layouts of labelled images."""
-
-    AUTO = "auto"
-    TABLE = "table"
-    COCO = "coco"
-    VOC = "voc"
-    SIDECAR = "sidecar"
-    FOLDERS = "folders"
-
-
-class DifficultObjects(StrEnum):
-    """What objects marked difficult say about their label."""
-
-    IGNORE = "ignore"
-    POSITIVE = "positive"
-    NEGATIVE = "negative"
-
+from query2label.formats import DataFormatOrAuto, Difficult
 
 _FORMAT_HELP = "Layout of the data; auto looks at the path."
 
-FormatOption = Annotated[DataFormat, typer.Option("--format", help=_FORMAT_HELP)]
+FormatOption = Annotated[DataFormatOrAuto, typer.Option("--format", help=_FORMAT_HELP)]
 """Where the data are all that a command is about."""
-DataFormatOption = Annotated[DataFormat, typer.Option("--data-format", help=_FORMAT_HELP)]
+DataFormatOption = Annotated[DataFormatOrAuto, typer.Option("--data-format", help=_FORMAT_HELP)]
 """Where `--format` could be that of something else."""
 DifficultOption = Annotated[
-    DifficultObjects, typer.Option(help="What objects marked difficult (PASCAL VOC) say about their label.")
+    Difficult, typer.Option(help="What objects marked difficult (PASCAL VOC) say about their label.")
 ]
 ImagesOption = Annotated[
     Path | None,

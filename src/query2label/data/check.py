@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
-from query2label.data.load import Format, load_dataset
+from query2label.data.load import load_dataset
 from query2label.data.samples import Dataset, Problem, Sample
-from query2label.data.voc import Difficult
 from query2label.errors import ImageError
+from query2label.formats import DataFormatOrAuto, Difficult
 from query2label.labels import UNKNOWN, LabelSet
 from query2label.preprocess import load_image
 from query2label.storage import sha256_of
@@ -102,7 +102,7 @@ class CheckReport:
 def check_dataset(
     path: Path | str,
     *,
-    format: Format | Literal["auto"] = "auto",  # noqa: A002 (as in load_dataset)
+    format: DataFormatOrAuto = "auto",  # noqa: A002 (as in load_dataset)
     labels: LabelSet | None = None,
     difficult: Difficult = "ignore",
     image_root: Path | str | None = None,

@@ -81,6 +81,11 @@ def read(
     return Dataset(label_set, samples, path, "coco", problems)
 
 
+def looks_like(path: Path) -> bool:
+    """Whether `path` is a JSON file, or a folder with files that are named as COCO's are."""
+    return path.suffix.lower() == ".json" if path.is_file() else bool(annotation_files(path))
+
+
 def _contents(path: Path) -> _Contents:
     value = read_json(path, object_hook=_without_outlines)
     parts = [value.get(key) if isinstance(value, dict) else None for key in _PARTS]

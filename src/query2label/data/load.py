@@ -6,25 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
-from query2label.data import coco, folders, sidecar, table, voc
 from query2label.data.annotation_files import split_name
-from query2label.data.coco_files import annotation_files
-from query2label.data.columns import TABLE_SUFFIXES
+from query2label.data.readers import READERS, ReadOptions, find_reader, read_as
 from query2label.data.samples import Dataset
 from query2label.errors import DataError
+from query2label.formats import DataFormat, DataFormatOrAuto, Difficult
 from query2label.labels import LabelSet
 
-Format = Literal["table", "coco", "voc", "sidecar", "folders"]
 _NUM_SHOWN: Final = 3
 
 
 def load_dataset(
     path: Path | str,
     *,
-    format: Format | Literal["auto"] = "auto",  # noqa: A002 (the word people look for)
+    format: DataFormatOrAuto = "auto",  # noqa: A002 (the word people look for)
     split: str | None = None,
     labels: LabelSet | None = None,
-    difficult: voc.Difficult = "ignore",
+    difficult: Difficult = "ignore",
     image_root: Path | str | None = None,
     check_files: bool = True,
     on_problem: Literal["raise", "keep"] = "raise",
@@ -61,15 +59,10 @@ def load_dataset(
         raise DataError(f"The folder of images {root} does not exist.")
     wanted = None if split is None else split_name(split)
     layout = detect_format(path) if format == "auto" else format
-    dataset = _read(
-        path,
-        layout,
-        labels=labels,
-        difficult=difficult,
-        image_root=root,
-        check_files=check_files,
-        split=wanted,
+    options = ReadOptions(
+        labels=labels, image_root=root, check_files=check_files, difficult=difficult, only_split=wanted
     )
+    dataset = read_as(layout, path, options)
     if on_problem == "raise" and dataset.problems:
         raise DataError(_summary(dataset, checkable=labels is None))
     if not dataset.samples and not dataset.problems:
@@ -77,67 +70,20 @@ def load_dataset(
     return dataset if wanted is None else _only(dataset, wanted)
 
 
-def detect_format(path: Path) -> Format:
+def detect_format(path: Path) -> DataFormat:
     """The layout of the data at `path`, by the names of the files there.
 
     Raises:
         DataError: If it is none of the known ones; the message says what was looked for.
     """
     try:
-        found = _format_of_file(path) if path.is_file() else _format_of_folder(path)
+        found = find_reader(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     if found is None:
-        raise DataError(
-            f"{path} has no known layout: looked for a table (*{', *'.join(TABLE_SUFFIXES)}), COCO "
-            "(annotations/instances_*.json), PASCAL VOC (ImageSets/Main), images with .txt files beside "
-            "them, and one folder of images per label."
-        )
+        *others, last = (reader.looked_for for reader in READERS.values())
+        raise DataError(f"{path} has no known layout: looked for {', '.join(others)}, and {last}.")
     return found
-
-
-def _format_of_file(path: Path) -> Format | None:
-    suffix = path.suffix.lower()
-    return "table" if suffix in TABLE_SUFFIXES else "coco" if suffix == ".json" else None
-
-
-def _format_of_folder(path: Path) -> Format | None:
-    if voc.find_folder(path) is not None:
-        return "voc"
-    if annotation_files(path):
-        return "coco"
-    if table.tables_in(path):
-        return "table"
-    if sidecar.looks_like(path):
-        return "sidecar"
-    return "folders" if folders.looks_like(path) else None
-
-
-def _read(
-    path: Path,
-    layout: Format,
-    *,
-    labels: LabelSet | None,
-    difficult: voc.Difficult,
-    image_root: Path | None,
-    check_files: bool,
-    split: str | None,
-) -> Dataset:
-    if layout not in {"table", "coco"} and not path.is_dir():
-        raise DataError(f"{path} is a file, but the format {layout} is a folder of files.")
-    if layout == "table":
-        return table.read(path, labels=labels, image_root=image_root, check_files=check_files)
-    if layout == "coco":
-        return coco.read(
-            path, labels=labels, image_root=image_root, check_files=check_files, only_split=split
-        )
-    if layout == "voc":
-        return voc.read(
-            path, labels=labels, difficult=difficult, image_root=image_root, check_files=check_files
-        )
-    if image_root is not None:
-        raise DataError(f"The format {layout} has its labels beside the images: leave image_root out.")
-    return sidecar.read(path, labels=labels) if layout == "sidecar" else folders.read(path, labels=labels)
 
 
 def _summary(dataset: Dataset, *, checkable: bool) -> str:

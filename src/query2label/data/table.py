@@ -85,6 +85,11 @@ def read(
     return Dataset(label_set, samples, path, "table", problems, _notes(columns, cells))
 
 
+def looks_like(path: Path) -> bool:
+    """Whether `path` is a table, by its name, or has one in it."""
+    return path.suffix.lower() in TABLE_SUFFIXES if path.is_file() else bool(tables_in(path))
+
+
 def tables_in(folder: Path) -> list[Path]:
     """The table files right in a folder."""
     return sorted(

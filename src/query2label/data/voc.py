@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from query2label.data.image_root import ImageRoot, is_image_name, is_inside
 from query2label.data.samples import Box, Dataset, Problem, ProblemError, Sample
@@ -29,9 +28,9 @@ from query2label.data.voc_lists import (
 )
 from query2label.data.voc_xml import VocObject, read_objects
 from query2label.errors import DataError
+from query2label.formats import Difficult
 from query2label.labels import LabelSet
 
-Difficult = Literal["ignore", "positive", "negative"]
 _Objects = dict[str, list[VocObject]]
 """Image id -> its objects."""
 
@@ -92,6 +91,11 @@ def read(
     ]
     notes += _objects_left_out(objects, label_set)
     return Dataset(label_set, samples, path, "voc", problems, notes)
+
+
+def looks_like(path: Path) -> bool:
+    """Whether `path` is a VOC folder, or has one in it; several are refused with a `DataError`."""
+    return find_folder(path) is not None
 
 
 def find_folder(path: Path) -> Path | None:

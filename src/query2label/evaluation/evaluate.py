@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from query2label.bundle import Bundle
-from query2label.data.load import Format
 from query2label.data.samples import Dataset
-from query2label.data.voc import Difficult
 from query2label.evaluation.bootstrap import NUM_RESAMPLES
 from query2label.evaluation.inputs import (
     Evaluable,
@@ -19,6 +16,7 @@ from query2label.evaluation.protocols import resolve_protocol
 from query2label.evaluation.report import Report, report_from_scores
 from query2label.evaluation.scoring import Progress, score_images
 from query2label.evaluation.sizes import object_sizes
+from query2label.formats import DataFormatOrAuto, Difficult
 
 
 def evaluate(
@@ -27,7 +25,7 @@ def evaluate(
     *,
     bundle: Bundle | None = None,
     split: str | None = None,
-    format: Format | Literal["auto"] = "auto",  # noqa: A002 (the word people look for)
+    format: DataFormatOrAuto = "auto",  # noqa: A002 (the word people look for)
     image_root: Path | str | None = None,
     difficult: Difficult | None = None,
     protocol: str | None = None,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from query2label.bundle import Bundle, scores_from_logits
-from query2label.data.load import Format
 from query2label.data.samples import Dataset
-from query2label.data.voc import Difficult
 from query2label.evaluation.calibration import fit_temperature
 from query2label.evaluation.inputs import (
     Evaluable,
@@ -18,6 +16,7 @@ from query2label.evaluation.inputs import (
 from query2label.evaluation.report import report_from_scores
 from query2label.evaluation.scoring import Progress, score_images
 from query2label.evaluation.thresholds import ThresholdRule, fit_thresholds
+from query2label.formats import DataFormatOrAuto, Difficult
 
 _THRESHOLD_METRICS: Final = ("CF1", "OF1", "macro_f1")
 
@@ -28,7 +27,7 @@ def fit_bundle(
     *,
     split: str | None = None,
     rule: str | ThresholdRule = "f1",
-    format: Format | Literal["auto"] = "auto",  # noqa: A002 (the word people look for)
+    format: DataFormatOrAuto = "auto",  # noqa: A002 (the word people look for)
     image_root: Path | str | None = None,
     difficult: Difficult = "ignore",
     batch_size: int = 32,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ from torch import nn
 
 from query2label.bundle import Bundle, resolve_bundle_path
 from query2label.data.annotation_files import split_name
-from query2label.data.load import Format, load_dataset
+from query2label.data.load import load_dataset
 from query2label.data.samples import Dataset
-from query2label.data.voc import Difficult
 from query2label.errors import ConfigError, DataError
 from query2label.evaluation.scoring import Scorer
+from query2label.formats import DataFormatOrAuto, Difficult
 from query2label.models.build import load_model
 
 
@@ -83,7 +83,7 @@ def resolve_data(
     *,
     split: str | None,
     preferred: Sequence[str],
-    format: Format | Literal["auto"] = "auto",  # noqa: A002 (the word people look for)
+    format: DataFormatOrAuto = "auto",  # noqa: A002 (the word people look for)
     image_root: Path | str | None = None,
     difficult: Difficult = "ignore",
 ) -> tuple[Dataset, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from query2label.data.voc import Difficult
 from query2label.errors import ConfigError
+from query2label.formats import Difficult
 from query2label.metrics import AveragePrecisionKind
 
 _ALWAYS: Final = "unknown targets left out; labels without a positive left out of means"

@@ -40,7 +40,7 @@ def test_detect_format__says_what_was_looked_for(
     for file in files:
         make_text(file, "")
     with pytest.raises(
-        DataError, match=r"has no known layout: looked for a table \(\*.csv.*COCO.*VOC.*\.txt.*label"
+        DataError, match=r"has no known layout: looked for PASCAL VOC.*COCO.*a table \(\*.csv.*\.txt.*label"
     ):
         detect_format(tmp_path)
 
@@ -49,7 +49,7 @@ def test_detect_format__refuses_what_cannot_be_read(tmp_path: Path, monkeypatch:
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("query2label.data.load.voc.find_folder", refuse)
+    monkeypatch.setattr("query2label.data.voc.find_folder", refuse)
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
         detect_format(tmp_path)
 

@@ -1,0 +1,99 @@
+"""The readers, in the order in which their layouts are looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from query2label.data import coco, folders, sidecar, table, voc
+from query2label.data.columns import TABLE_SUFFIXES
+from query2label.data.samples import Dataset
+from query2label.errors import DataError
+from query2label.formats import DataFormat, Difficult
+from query2label.labels import LabelSet
+
+Option = Literal["image_root", "check_files", "difficult", "only_split"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What `load_dataset` was asked for, as far as a reader may need it."""
+
+    labels: LabelSet | None
+    image_root: Path | None
+    check_files: bool
+    difficult: Difficult
+    only_split: str | None
+    """The one split that is wanted; a reader may leave the others unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One layout: how it is recognized, and what reads it."""
+
+    finds: Callable[[Path], bool]
+    """Whether the file or folder has this layout, by the names of files (and the start of one at most)."""
+    looked_for: str
+    """What `finds` looks for, for the message that says that nothing was found."""
+    read: Callable[..., Dataset]
+    """`read(path, labels=..., ...)`, with those of the options that it takes."""
+    takes: frozenset[Option] = frozenset()
+    reads_files: bool = False
+    """Whether the path may be a single file."""
+
+
+READERS: Final[dict[DataFormat, Reader]] = {
+    "voc": Reader(
+        voc.looks_like,
+        "PASCAL VOC (ImageSets/Main)",
+        voc.read,
+        frozenset({"image_root", "check_files", "difficult"}),
+    ),
+    "coco": Reader(
+        coco.looks_like,
+        "COCO (annotations/instances_*.json)",
+        coco.read,
+        frozenset({"image_root", "check_files", "only_split"}),
+        reads_files=True,
+    ),
+    "table": Reader(
+        table.looks_like,
+        f"a table (*{', *'.join(TABLE_SUFFIXES)})",
+        table.read,
+        frozenset({"image_root", "check_files"}),
+        reads_files=True,
+    ),
+    "sidecar": Reader(sidecar.looks_like, "images with .txt files beside them", sidecar.read),
+    "folders": Reader(folders.looks_like, "one folder of images per label", folders.read),
+}
+"""By name; the first whose `finds` says yes is taken, so the more particular ones come first."""
+
+
+def find_reader(path: Path) -> DataFormat | None:
+    """The layout of the data at `path`; None where it is none of the known ones."""
+    is_file = path.is_file()
+    return next(
+        (
+            name
+            for name, reader in READERS.items()
+            if (reader.reads_files or not is_file) and reader.finds(path)
+        ),
+        None,
+    )
+
+
+def read_as(layout: DataFormat, path: Path, options: ReadOptions) -> Dataset:
+    """The data at `path`, read as one layout; what is wrong with them is the reader's word.
+
+    Raises:
+        DataError: If the layout is a folder and the path a file, or images cannot lie elsewhere in it.
+    """
+    reader = READERS[layout]
+    if not reader.reads_files and not path.is_dir():
+        raise DataError(f"{path} is a file, but the format {layout} is a folder of files.")
+    if options.image_root is not None and "image_root" not in reader.takes:
+        raise DataError(f"The format {layout} has its labels beside the images: leave image_root out.")
+    taken: dict[str, Any] = {name: getattr(options, name) for name in reader.takes}
+    return reader.read(path, labels=options.labels, **taken)
