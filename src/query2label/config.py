@@ -48,6 +48,8 @@ class ModelConfig(Section):
     """Name of a timm model that can give a spatial feature map, with or without its weights tag."""
     weights: str = "pretrained"
     """Where the backbone starts: `pretrained` (package, cache or hub), `none`, or a weights file."""
+    start_from: str | None = None
+    """Trained model to start from instead, with its settings and preprocessing: a bundle, or its hub name."""
     output_stride: Literal[8, 16, 32] | None = None
     """Pixels per step of the feature map, for CNNs that can dilate: 8 or 16 look finer; unset: as usual."""
     freeze: Literal["none", "stem", "all"] = "none"
@@ -77,6 +79,11 @@ class ModelConfig(Section):
     """Keep self-attention over labels in the first decoder layer (a constant; removed as published)."""
     other_self_attention: bool = False
     """Keep the self-attention over labels in the other decoder layers (removed as published)."""
+    keep_input_projection: bool = False
+    """Project the feature map to the hidden width by a 1x1 convolution also where both are equally wide."""
+    stored_position: tuple[Side, Side] | None = None
+    """(H, W) of the feature map whose position encoding is kept with the weights, as in imported checkpoints;
+    maps of other shapes, and all maps where it is unset, get theirs computed."""
     csra_num_heads: Literal[1, 2, 4, 6, 8] = 1
     """Temperatures of the csra head."""
     csra_lambda: Annotated[float, Field(ge=0)] = 0.1
@@ -252,13 +259,24 @@ def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ())
 
     A missing recipe, a file that is not TOML and a wrong key or value are each a `ConfigError`.
     """
+    values, where = read_settings(recipe, overrides)
+    return parse_config(values, where=where)
+
+
+def read_settings(
+    recipe: str | Path | None = None, overrides: Iterable[str] = ()
+) -> tuple[dict[str, Any], str]:
+    """The settings that a recipe and overrides give, not yet checked, and what they came from.
+
+    A missing recipe, a file that is not TOML and an override without the form are each a `ConfigError`.
+    """
     values: dict[str, Any] = {}
     where = "the configuration"
     if recipe is not None:
         values, where = _read_recipe(recipe)
     for override in overrides:
         _apply_override(values, override)
-    return parse_config(values, where=where)
+    return values, where
 
 
 def parse_config(values: Mapping[str, Any], *, where: str) -> RunConfig:

@@ -26,6 +26,16 @@ def train_command(
             help="Name of a shipped recipe (`q2l config` lists them) or a TOML file.", show_default=False
         ),
     ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Start from a trained model (a bundle folder, or its name on the Hugging Face hub): labels "
+            "of the same name keep what they have learned.",
+            show_default=False,
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,9 +61,9 @@ def train_command(
     A signal (Ctrl-C, SIGTERM) saves the run and ends it within a step; `--resume` goes on. Several processes:
     torchrun --nproc-per-node N -m query2label train ...
     """
-    if resume is not None and (data is not None or out is not None or recipe is not None):
+    if resume is not None and not (data is out is recipe is from_ is None):
         raise ConfigError(
-            "--resume RUN goes on with the run's own data, folder and recipe: leave these away."
+            "--resume RUN goes on with the run's own data, folder, recipe and start: leave these away."
         )
     if resume is None and out is None:
         raise ConfigError("--out is missing: name a new folder for the run (or --resume one).")
@@ -64,7 +74,9 @@ def train_command(
         if resume is not None:
             run.resume(resume, overrides=set_ or (), device=device)
         elif out is not None:
-            run.train(data=data, out=out, recipe=recipe, overrides=set_ or (), device=device)
+            run.train(
+                data=data, out=out, recipe=recipe, start_from=from_, overrides=set_ or (), device=device
+            )
     except RunInterruptedError as error:
         typer.echo(printable(str(error)), err=True)
         raise typer.Exit(error.exit_code) from None

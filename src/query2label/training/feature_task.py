@@ -29,7 +29,7 @@ Role = Literal["train", "val"]
 
 FORMAT = 1
 WITHOUT_EFFECT = {
-    *("weights", "freeze", "freeze_norm"),  # the weights themselves are part of the key
+    *("weights", "start_from", "freeze", "freeze_norm"),  # the weights themselves are part of the key
     *("head", "attention", "hidden_dim", "feedforward_dim", "num_heads", "num_encoder_layers"),
     *("num_decoder_layers", "feature_norm", "dropout", "first_self_attention", "other_self_attention"),
     *("csra_num_heads", "csra_lambda", "ml_decoder_num_groups"),
@@ -209,7 +209,7 @@ def images_digest(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for sample in dataset.samples:
         try:
-            status = sample.path.stat()
+            status = sample.file.stat()
             identity = (os.path.relpath(sample.path, dataset.source), status.st_size, status.st_mtime_ns)
         except OSError:
             identity = (os.path.relpath(sample.path, dataset.source), -1, -1)

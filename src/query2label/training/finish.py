@@ -15,14 +15,13 @@ from query2label.evaluation.thresholds import fit_thresholds
 from query2label.models.weights import load_strictly
 from query2label.training.feeds import plain_images
 from query2label.training.plan import Indices, rank_share
-from query2label.training.progress import as_text
+from query2label.training.progress import as_text, named
 from query2label.training.run_context import Run
 from query2label.training.scoring import score_batches
 from query2label.training.signals import RunInterruptedError
 
 FEW_POSITIVES = 10
 """A label with fewer validation positives has an average precision and a threshold that say little."""
-NUM_NAMED = 8
 Logits = Float[np.ndarray, "n K"]
 IMAGES = "validation images of the run, on which temperature and thresholds were fitted"
 
@@ -116,12 +115,12 @@ def _tell(run: Run, report: Report) -> None:
     if report.absent_labels:
         say(
             f"{_count(report.absent_labels, run)} never shown by a validation image and in no mean: "
-            f"{_named(report.absent_labels)}."
+            f"{named(report.absent_labels)}."
         )
     if rare:
         say(
             f"{_count(rare, run)} shown by fewer than {FEW_POSITIVES} validation images, too few to trust "
-            f"their average precision and threshold: {_named(rare)}."
+            f"their average precision and threshold: {named(rare)}."
         )
     say("The thresholds were fitted on these images, so CF1 and OF1 on new images will be a little lower.")
     if len(run.broken):
@@ -136,8 +135,3 @@ def _tell(run: Run, report: Report) -> None:
 
 def _count(labels: Sequence[str], run: Run) -> str:
     return f"{len(labels)} of {len(run.start.bundle.labels)} labels {'is' if len(labels) == 1 else 'are'}"
-
-
-def _named(labels: Sequence[str]) -> str:
-    more = f" and {len(labels) - NUM_NAMED} more" if len(labels) > NUM_NAMED else ""
-    return ", ".join(labels[:NUM_NAMED]) + more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -16,6 +16,8 @@ from query2label.storage import explained_os_errors
 
 PLAIN_SECONDS = 60.0
 """Without a terminal, a phase that takes long says where it is this often."""
+NUM_NAMED = 8
+"""So many labels are named where there may be many."""
 
 
 class Phase:
@@ -138,6 +140,12 @@ class Reporter:
 def as_text(value: float | None) -> str:
     """A metric for people, which some data do not define."""
     return "undefined" if value is None else f"{value:.4f}"
+
+
+def named(labels: Sequence[str]) -> str:
+    """The first few of some labels, and how many more there are."""
+    more = f" and {len(labels) - NUM_NAMED} more" if len(labels) > NUM_NAMED else ""
+    return ", ".join(labels[:NUM_NAMED]) + more
 
 
 def in_words(seconds: float) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from query2label.config import RunConfig, load_config
+from query2label.config import RunConfig, load_config, read_settings
 from query2label.data.table_writer import write_table
 from query2label.errors import ConfigError, Q2LError
 from query2label.evaluation.report import Report
@@ -27,6 +27,7 @@ from query2label.training.run_data import RunData
 from query2label.training.run_folder import RunFolder
 from query2label.training.signals import stop_on_signals
 from query2label.training.start import Start, build_start
+from query2label.training.transfer import Source, configure, read_source
 
 MAY_CHANGE = (
     "data.path",
@@ -63,6 +64,7 @@ def train(
     out: Path | str,
     data: Path | str | None = None,
     recipe: Path | str | None = None,
+    start_from: Path | str | None = None,
     overrides: Iterable[str] = (),
     device: str = "auto",
     quiet: bool = False,
@@ -81,6 +83,9 @@ def train(
         out: New folder for the run.
         data: Folder or file with the labelled images; `data.path` of the configuration counts where unset.
         recipe: Name of a shipped recipe, or path of a TOML file.
+        start_from: A trained model to go on from, with these labels or others: a bundle folder or its name on
+            the Hugging Face hub. Its settings and preprocessing count where recipe and overrides say nothing;
+            labels of the same name keep their weights. `model.start_from` counts where unset.
         overrides: Settings like `train.epochs=10`.
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
         quiet: Say nothing; `log.txt` has it all.
@@ -91,9 +96,13 @@ def train(
     overrides = list(overrides)
     if config is not None and (recipe is not None or overrides):
         raise ConfigError("Give either a configuration or a recipe with overrides, not both.")
-    chosen = load_config(recipe, overrides) if config is None else config
+    if config is not None:
+        values, where = config.model_dump(exclude_unset=True), "the configuration"
+    else:
+        values, where = read_settings(recipe, overrides)
+    chosen, source = configure(values, where=where, start_from=start_from)
     chosen = _with_absolute_paths(chosen, data)
-    return _run(RunFolder(Path(out)), chosen, is_new=True, device=device, quiet=quiet)
+    return _run(RunFolder(Path(out)), chosen, is_new=True, source=source, device=device, quiet=quiet)
 
 
 def resume(
@@ -124,10 +133,12 @@ def resume(
             )
     if overrides:
         config = _with_absolute_paths(load_config(folder.config, overrides), None)
-    return _run(folder, config, is_new=False, device=device, quiet=quiet)
+    return _run(folder, config, is_new=False, source=None, device=device, quiet=quiet)
 
 
-def _run(folder: RunFolder, config: RunConfig, *, is_new: bool, device: str, quiet: bool) -> RunResult:
+def _run(
+    folder: RunFolder, config: RunConfig, *, is_new: bool, source: Source | None, device: str, quiet: bool
+) -> RunResult:
     with (
         join_ranks(device) as ranks,
         _torch_settings(config.train.threads, ranks.device),
@@ -136,7 +147,9 @@ def _run(folder: RunFolder, config: RunConfig, *, is_new: bool, device: str, qui
         if is_new:
             ranks.first_does(folder.check_free)
         checkpoint = None if is_new else load_checkpoint(folder.last)
-        start = build_start(config, ranks=ranks, load_weights=checkpoint is None)
+        if checkpoint is None and source is None and config.model.start_from is not None:
+            source = read_source(config.model.start_from)  # stopped before its first checkpoint
+        start = build_start(config, ranks=ranks, load_weights=checkpoint is None, source=source)
         console = None if quiet or not ranks.is_first else Console()
         with contextlib.ExitStack() as held:
             ranks.first_does(lambda: _write_beginning(folder, config, start.data, ranks, held))
@@ -181,6 +194,8 @@ def _introduce(start: Start, config: RunConfig, *, ranks: Ranks, reporter: Repor
         f"of them learn; {ranks.device.type}, {config.train.precision}"
         + (f", {ranks.world_size} processes" if ranks.world_size > 1 else "")
     )
+    if start.transfer is not None:
+        reporter.say(str(start.transfer))
     for warning in data.warnings:
         reporter.warn(warning)
 

@@ -23,6 +23,7 @@ from query2label.training.distributed import Ranks
 from query2label.training.environment import package_versions
 from query2label.training.plan import smallest_batch
 from query2label.training.run_data import RunData, load_run_data
+from query2label.training.transfer import Source, Transfer, transfer
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,20 @@ class Start:
     spec: PreprocessSpec
     bundle: Bundle
     """Without weights, metrics, and fitted thresholds."""
+    transfer: Transfer | None = None
+    """What was taken over from another model."""
 
 
-def build_start(config: RunConfig, *, ranks: Ranks, load_weights: bool) -> Start:
+def build_start(
+    config: RunConfig, *, ranks: Ranks, load_weights: bool, source: Source | None = None
+) -> Start:
     """Reads the data and builds the model; whatever is wrong with them is found here.
 
     Args:
         config: The run.
         ranks: The processes.
         load_weights: Whether to load the backbone's pretrained weights; a checkpoint has its own.
+        source: The trained model to start from instead.
 
     A setting that cannot work is a `ConfigError`, labelled images that cannot be used a `DataError`.
     """
@@ -53,14 +59,17 @@ def build_start(config: RunConfig, *, ranks: Ranks, load_weights: bool) -> Start
     model = build_model(
         config.model,
         len(data.train.labels),
-        load_weights=load_weights,
+        load_weights=load_weights and source is None,
         image_size=config.data.image_size,
     )
     model.head.set_label_prior(label_prior(data.train.targets()))
+    taken = None
+    if source is not None:
+        taken = transfer(model, data.train.labels.names, source, image_size=config.data.image_size)
     if ranks.world_size > 1 and ranks.device.type == "cuda":
         model = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     spec = preprocess_spec(config, model.backbone)
-    return Start(data, model.to(ranks.device), spec, _bundle(config, data, spec))
+    return Start(data, model.to(ranks.device), spec, _bundle(config, data, spec), taken)
 
 
 def label_prior(targets: Int8[np.ndarray, "n K"]) -> Float[Tensor, " K"]:
@@ -92,6 +101,9 @@ def _bundle(config: RunConfig, data: RunData, spec: PreprocessSpec) -> Bundle:
     values["data"]["image_root"] = None
     values["train"]["cache_dir"] = None
     values["model"]["weights"] = Path(config.model.weights).name
+    start_from = config.model.start_from
+    if start_from is not None and Path(start_from).is_absolute():  # a name on the hub is no folder here
+        values["model"]["start_from"] = Path(start_from).name
     labels = data.train.labels.names
     try:
         return Bundle(
