@@ -43,9 +43,8 @@ def _front_matter(bundle: Bundle) -> Iterator[str]:
 
 
 def _title(bundle: Bundle) -> str:
-    return (
-        f"{_markdown(bundle.model.head)} on {_markdown(bundle.model.backbone)}, {len(bundle.labels)} labels"
-    )
+    head, backbone = markdown_text(bundle.model.head), markdown_text(bundle.model.backbone)
+    return f"{head} on {backbone}, {len(bundle.labels)} labels"
 
 
 def _generated(bundle: Bundle) -> str:
@@ -86,7 +85,7 @@ q2l predict photo.jpg --model path/to/this/folder
 
 
 def _metrics(bundle: Bundle) -> str:
-    rows = [f"| {_markdown(name)} | {value} |" for name, value in _flat(bundle.metrics)]
+    rows = [f"| {markdown_text(name)} | {value} |" for name, value in _flat(bundle.metrics)]
     return (
         "\n".join(["## Results on validation data", "", "| measure | value |", "|---|---|", *rows])
         if rows
@@ -96,11 +95,11 @@ def _metrics(bundle: Bundle) -> str:
 
 def _labels(bundle: Bundle) -> str:
     rule = (
-        f"Threshold rule: {_markdown(bundle.threshold_rule)}; "
+        f"Threshold rule: {markdown_text(bundle.threshold_rule)}; "
         f"scores are sigmoid(logits / {bundle.temperature:.4g})."
     )
     shown = list(zip(bundle.labels, bundle.thresholds, strict=True))[:_MAX_LABELS]
-    rows = [f"| {_markdown(label)} | {threshold:.3f} |" for label, threshold in shown]
+    rows = [f"| {markdown_text(label)} | {threshold:.3f} |" for label, threshold in shown]
     left = len(bundle.labels) - len(shown)
     more = [f"\n... and {left} more in `config.json`."] if left else []
     return "\n".join(
@@ -118,8 +117,10 @@ def _limits(bundle: Bundle) -> str:
 
 
 def _origin(bundle: Bundle) -> str:
-    versions = ", ".join(f"{_markdown(name)} {_markdown(text)}" for name, text in bundle.versions.items())
-    parts = [f"Made with {versions}." if versions else "", _recipe(bundle)]
+    versions = ", ".join(
+        f"{markdown_text(name)} {markdown_text(text)}" for name, text in bundle.versions.items()
+    )
+    parts = [markdown_text(bundle.origin), f"Made with {versions}." if versions else "", _recipe(bundle)]
     return "\n\n".join(["## Where it came from", *filter(None, parts)]) if any(parts) else ""
 
 
@@ -139,10 +140,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         elif isinstance(value, float):
             yield f"{prefix}{name}", f"{value:.6g}"
         elif isinstance(value, str | int) or (isinstance(value, list | tuple) and len(value) <= 4):
-            yield f"{prefix}{name}", _markdown(str(value))
+            yield f"{prefix}{name}", markdown_text(str(value))
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
     """`text` so that Markdown and HTML show it as it is, on one line."""
     visible = "".join(char if char.isprintable() else "\ufffd" for char in text)
     return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(visible, quote=False))

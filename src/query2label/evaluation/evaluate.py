@@ -12,7 +12,7 @@ from query2label.evaluation.inputs import (
     resolve_data,
     resolve_model,
 )
-from query2label.evaluation.protocols import resolve_protocol
+from query2label.evaluation.protocols import protocol_images, resolve_protocol
 from query2label.evaluation.report import Report, report_from_scores
 from query2label.evaluation.scoring import Progress, score_images
 from query2label.evaluation.sizes import object_sizes
@@ -50,14 +50,17 @@ def evaluate(
             normalized images (B, 3, H, W), float32, to logits (B, K).
         data: What `load_dataset` gives or reads; a path is read with the model's labels.
         bundle: Labels, preprocessing, thresholds and temperature of a model that does not bring its own.
-        split: Only this split; unset: `test`, else `val`, else all images where the data have no splits.
+        split: Only this split; unset: the protocol's, else `test`, else `val`, else all images where the data
+            have no splits.
         format: Layout of the data at a path.
         image_root: Folder of the images, where they do not lie beside the labels at a path.
         difficult: What objects marked difficult (PASCAL VOC) at a path make of their label; unset: what the
             protocol says.
-        protocol: `plain`, `voc-allpoint` or `voc-11pt` (`evaluation.protocols.PROTOCOLS`): which average
-            precision is the headline, with the confidence interval, and what difficult objects are. All
-            three average precisions are in the report anyway. Unset: `plain`.
+        protocol: A name of `evaluation.protocols.PROTOCOLS`: which average precision is the headline, with
+            the confidence interval, and what difficult objects are. `plain`, `voc-allpoint` and `voc-11pt`
+            take any images; the others (`coco14-all` ...) choose the images of a known data set, and
+            refuse others, or one that cannot be read. All three average precisions are in the report
+            anyway. Unset: `plain`.
         batch_size: Images that are computed at once.
         num_workers: Processes that decode images; 0 decodes in this one.
         top_k: Labels per image for the `top-k` rules.
@@ -68,19 +71,28 @@ def evaluate(
     Returns:
         The report.
     """
-    measured = resolve_protocol(protocol, difficult)
+    measured = resolve_protocol(protocol, difficult=difficult, split=split)
+    image_set = measured.image_set
     scorer, bundle = resolve_model(model, bundle)
     part, images = resolve_data(
         data,
         bundle,
         split=split,
-        preferred=("test", "val"),
+        preferred=image_set.splits if image_set else ("test", "val"),
+        hint=f"the protocol {measured.name} is measured there" if image_set else "choose one",
         format=format,
         image_root=image_root,
         difficult=measured.difficult,
     )
+    part = protocol_images(measured, part)
     scored = score_images(
-        scorer, part, bundle.preprocess, batch_size=batch_size, num_workers=num_workers, progress=progress
+        scorer,
+        part,
+        bundle.preprocess,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        progress=progress,
+        needs_all=f"The protocol {measured.name}" if image_set else None,
     )
     return report_from_scores(
         bundle.scores(scored.logits),

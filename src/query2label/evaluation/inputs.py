@@ -86,6 +86,7 @@ def resolve_data(
     format: DataFormatOrAuto = "auto",  # noqa: A002 (the word people look for)
     image_root: Path | str | None = None,
     difficult: Difficult = "ignore",
+    hint: str = "choose one",
 ) -> tuple[Dataset, str]:
     """The images to look at, with the model's labels, and in words which they are.
 
@@ -97,6 +98,7 @@ def resolve_data(
         format: Layout of the data at a path.
         image_root: Folder of the images, where they do not lie beside the labels at a path.
         difficult: What objects marked difficult (PASCAL VOC) at a path make of their label.
+        hint: What to say where the data have none of the preferred splits.
 
     Returns:
         The samples, and their description; it may be published, so there is no path in it.
@@ -127,7 +129,7 @@ def resolve_data(
     )
     if chosen is None:
         if splits:
-            raise DataError(f"{data.source} has no split {' or '.join(preferred)}: {present}; choose one.")
+            raise DataError(f"{data.source} has no split {' or '.join(preferred)}: {present}; {hint}.")
         return data, _described("all images", data, taken)
     part = data.select(chosen)
     if not len(part):

@@ -109,11 +109,12 @@ class Report:
         write_json(Path(folder) / REPORT_NAME, self.to_dict())
         with atomic_file(Path(folder) / LABELS_NAME) as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([column.name for column in fields(LabelRow)])
+            writer.writerow([*(column.name for column in fields(LabelRow)), "protocol"])
             for row in self.per_label:
                 values = asdict(row)
                 values["label"] = inert_cell(row.label)
-                writer.writerow(["" if value is None else value for value in values.values()])
+                cells = ("" if value is None else value for value in values.values())
+                writer.writerow([*cells, inert_cell(self.protocol)])
 
 
 def report_from_scores(

@@ -41,6 +41,7 @@ def score_images(
     batch_size: int = 32,
     num_workers: int = 0,
     progress: Progress | None = None,
+    needs_all: str | None = None,
 ) -> ScoredImages:
     """The logits of all images of a data set, in its order.
 
@@ -51,12 +52,13 @@ def score_images(
         batch_size: Images per call.
         num_workers: Processes that decode images; 0 decodes in this one.
         progress: Told after each batch.
+        needs_all: Who cannot do without any image, for the sentence that refuses the first broken one.
 
     Returns:
         Logits and targets; broken images are left out and named.
 
     Raises:
-        DataError: If no image could be read.
+        DataError: If no image could be read, or one could not that is needed.
         BundleError: If the scorer gives logits of a wrong shape, or any that is not finite.
     """
     num_images, num_labels = len(dataset), len(dataset.labels)
@@ -71,6 +73,8 @@ def score_images(
     )
     done = 0
     for batch in batches:
+        if needs_all is not None:
+            _refuse_broken(batches.broken.to_dict(), needs_all)
         part = np.asarray(scorer(batch.images.numpy()))
         if part.shape != (len(batch.indices), num_labels):
             raise BundleError(
@@ -85,6 +89,8 @@ def score_images(
         done += len(part)
         if progress is not None:
             progress(done + len(batches.broken), num_images)
+    if needs_all is not None:
+        _refuse_broken(batches.broken.to_dict(), needs_all)
     if not done:
         broken = [f"{path}: {reason}" for path, reason in batches.broken.to_dict().items()]
         raise DataError(
@@ -93,3 +99,9 @@ def score_images(
         )
     targets = dataset.targets()[indices[:done]]
     return ScoredImages(logits[:done], targets, indices[:done], batches.broken.to_dict())
+
+
+def _refuse_broken(broken: dict[str, str], needs_all: str) -> None:
+    if broken:
+        path, reason = next(iter(broken.items()))
+        raise DataError(f"{needs_all} needs every image, and {path} cannot be read: {reason.rstrip('.')}.")

@@ -33,20 +33,20 @@ def report_tables(report: Report, *, max_labels: int | None = None) -> Group:
 
 def _parts(report: Report, max_labels: int | None) -> Iterator[RenderableType]:
     yield _headline(report)
-    yield Text(f"{report.num_images} images: {_shown(report.protocol)}", style="dim")
+    yield Text(f"{report.num_images} images: {shown(report.protocol)}", style="dim")
     yield _decisions(report)
     map_name = "mAP" if report.headline_ap == "plain" else "plain mAP"
     if report.by_size:
         yield _table(
             "Size of the label's largest object",
             ("size", "pairs", "labels", map_name),
-            [(row.size, row.num_positives, row.num_labels, _percent(row.map)) for row in report.by_size],
+            [(row.size, row.num_positives, row.num_labels, percent(row.map)) for row in report.by_size],
         )
     yield _table(
         "Labels in the image",
         ("labels", "images", map_name, "OF1", "predicted"),
         [
-            (row.num_labels, row.num_images, _percent(row.map), _percent(row.of1), _number(row.predicted))
+            (row.num_labels, row.num_images, percent(row.map), percent(row.of1), _number(row.predicted))
             for row in report.by_num_labels
         ],
     )
@@ -56,23 +56,23 @@ def _parts(report: Report, max_labels: int | None) -> Iterator[RenderableType]:
 
 def _headline(report: Report) -> Text:
     others = ", ".join(
-        f"{title} {_percent(report.map_of(kind))}"
+        f"{title} {percent(report.map_of(kind))}"
         for kind, title in _AP_TITLES.items()
         if kind != report.headline_ap
     )
     interval = report.map_interval
     spread = (
-        f" ({interval.level:.0%} interval {_percent(interval.low)} to {_percent(interval.high)})"
+        f" ({interval.level:.0%} interval {percent(interval.low)} to {percent(interval.high)})"
         if interval
         else ""
     )
     at = report.decisions["thresholds"]
-    text = Text(f"{_headline_name(report)} {_percent(report.headline_map)}", style="bold")
+    text = Text(f"{_headline_name(report)} {percent(report.headline_map)}", style="bold")
     text.append(spread, style="not bold")
-    text.append(f"   CF1 {_percent(at.cf1)}   OF1 {_percent(at.of1)}")
+    text.append(f"   CF1 {percent(at.cf1)}   OF1 {percent(at.of1)}")
     text.append(
-        f"\n{others}, AUC {_percent(report.auc)}, calibration error {_percent(report.calibration_error)} "
-        f"(without temperature {report.temperature:.2f}: {_percent(report.uncalibrated_error)})",
+        f"\n{others}, AUC {percent(report.auc)}, calibration error {percent(report.calibration_error)} "
+        f"(without temperature {report.temperature:.2f}: {percent(report.uncalibrated_error)})",
         style="not bold",
     )
     return text
@@ -85,7 +85,7 @@ def _headline_name(report: Report) -> str:
 def _decisions(report: Report) -> Group:
     names = ("CP", "CR", "CF1", "OP", "OR", "OF1", "macro_f1", "sample_f1")
     rows = [
-        (rule, *(_percent(metrics.to_dict()[name]) for name in names))
+        (rule, *(percent(metrics.to_dict()[name]) for name in names))
         for rule, metrics in report.decisions.items()
     ]
     return _table("Decisions", ("rule", *(name.replace("_f1", " F1") for name in names)), rows)
@@ -104,13 +104,13 @@ def _labels(report: Report, max_labels: int | None) -> Group:
             (
                 row.label,
                 row.num_positives,
-                _percent(ap),
-                _percent(row.auc),
+                percent(ap),
+                percent(row.auc),
                 _number(row.threshold),
                 _number(row.best_threshold),
-                _percent(row.precision),
-                _percent(row.recall),
-                _percent(row.f1),
+                percent(row.precision),
+                percent(row.recall),
+                percent(row.f1),
             )
             for row, ap in rows
         ],
@@ -130,21 +130,22 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]])
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=bool(number))
     for row in rows:
-        table.add_row(*(Text(_shown(str(cell))) for cell in row))
+        table.add_row(*(Text(shown(str(cell))) for cell in row))
     return Group(Text(f"\n{title}", style="bold"), table)
 
 
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
-    return ", ".join(map(_shown, names[:NUM_NAMED])) + more
+    return ", ".join(map(shown, names[:NUM_NAMED])) + more
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Control characters in names are shown, never obeyed by the terminal."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A number in [0, 1] as it is shown: in percent, one decimal, `-` where it is not defined."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 
