@@ -182,8 +182,16 @@ class OptimConfig(Section):
     """`one_cycle` rises and falls as a cosine; `cosine` rises linearly, then falls as a cosine."""
     warmup_fraction: UnitInterval = 0.2
     """Share of all steps in which the rate rises."""
+    cycle_beta1: bool = False
+    """Let beta1 fall from 0.95 to 0.85 and rise again, against the rate of one_cycle (as published)."""
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     """Largest gradient norm; 0 turns clipping off."""
+
+    @model_validator(mode="after")
+    def _cycle_is_one_cycles(self) -> OptimConfig:
+        if self.cycle_beta1 and self.schedule != "one_cycle":
+            raise ValueError('optim.cycle_beta1 needs optim.schedule = "one_cycle"')
+        return self
 
 
 class TrainConfig(Section):

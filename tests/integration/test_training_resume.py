@@ -37,6 +37,7 @@ SETTINGS = (
     "train.accumulate=2",
     "train.epochs=2",
     "optim.lr=3e-3",
+    "optim.cycle_beta1=true",
 )
 FROZEN = ("model.freeze=all", "train.cache_features=true", "train.cache_views=2")
 TIMES = {"images_per_second", "seconds", "validation_seconds"}

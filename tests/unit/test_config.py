@@ -132,6 +132,10 @@ def test_load_config__refuses_a_setting_as_a_section(tmp_path: Path) -> None:
             "Wrong settings in the configuration: train.accumulate (64) is larger than train.batch_size",
         ),
         (
+            "optim={cycle_beta1 = true, schedule = 'cosine'}",
+            'Wrong settings in the configuration: optim.cycle_beta1 needs optim.schedule = "one_cycle".',
+        ),
+        (
             "train.cache_features=true",
             'Wrong settings in the configuration: train.cache_features needs model.freeze = "all": features '
             "that change cannot be cached.",

@@ -15,11 +15,11 @@ from query2label.errors import DataError, TrainingError
 from query2label.metrics import mean_average_precision
 from query2label.training.engine import StepResult, take_step
 from query2label.training.metrics_log import Record
-from query2label.training.optim import set_rate
+from query2label.training.optim import set_beta1, set_rate
 from query2label.training.plan import Indices, epoch_batches, rank_share
 from query2label.training.progress import as_text, in_words
 from query2label.training.run_context import Run
-from query2label.training.schedule import rate_factor
+from query2label.training.schedule import cycled_beta1, rate_factor
 from query2label.training.scoring import score_batches
 from query2label.training.signals import RunInterruptedError
 
@@ -143,6 +143,10 @@ def _step(run: Run, inputs: Tensor, targets: Tensor, *, num_images: int) -> Step
     state, config = run.state, run.config
     torch.manual_seed(derive_seed("step", config.train.seed, state.step, run.ranks.rank))
     set_rate(run.learner.optimizer, _rate_factor(run, state.step))
+    if config.optim.cycle_beta1:
+        warmup = config.optim.warmup_fraction
+        beta1 = cycled_beta1(state.step, num_steps=run.num_steps, warmup_fraction=warmup)
+        set_beta1(run.learner.optimizer, beta1)
     return take_step(
         run.learner,
         inputs,

@@ -74,6 +74,12 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = factor * group["peak_lr"]
 
 
+def set_beta1(optimizer: torch.optim.Optimizer, beta1: float) -> None:
+    """Sets the decay of the first moment."""
+    for group in optimizer.param_groups:
+        group["betas"] = (beta1, group["betas"][1])
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state as flat names `<parameter name>/<exp_avg | exp_avg_sq | step>`."""
     return {

@@ -12,6 +12,7 @@ from query2label.training.optim import (
     optimizer_tensors,
     parameter_groups,
     restore_optimizer,
+    set_beta1,
     set_rate,
 )
 
@@ -84,6 +85,12 @@ def test_set_rate__scales_each_groups_peak():
     optimizer = build_optimizer(Model().named_parameters(), CONFIG)
     set_rate(optimizer, 0.5)
     assert {group["lr"] for group in optimizer.param_groups} == {0.5e-3, 0.125e-3}
+
+
+def test_set_beta1__changes_no_other_setting():
+    optimizer = build_optimizer(Model().named_parameters(), CONFIG)
+    set_beta1(optimizer, 0.85)
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.85, CONFIG.beta2)}
 
 
 def test_restore_optimizer__goes_on_bit_for_bit():

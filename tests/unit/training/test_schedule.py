@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from query2label.training.schedule import rate_factor
+from query2label.training.schedule import cycled_beta1, rate_factor
 
 
 def factors(num_steps, **settings):
@@ -23,6 +23,22 @@ def test_rate_factor__one_cycle_is_pytorchs(num_steps, warmup):
         scheduler.step()
     found = factors(num_steps, schedule="one_cycle", warmup_fraction=warmup)
     assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("num_steps", "warmup"), [(100, 0.2), (57, 0.3), (10, 0.5)])
+def test_cycled_beta1__is_pytorchs(num_steps, warmup):
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=num_steps, pct_start=warmup
+    )
+    expected = []
+    for _ in range(num_steps):
+        expected.append(optimizer.param_groups[0]["betas"][0])
+        optimizer.step()
+        scheduler.step()
+    found = [cycled_beta1(step, num_steps=num_steps, warmup_fraction=warmup) for step in range(num_steps)]
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert min(found) == pytest.approx(0.85, abs=1e-3)
 
 
 def test_rate_factor__one_cycle_has_its_endpoints_and_peak():
