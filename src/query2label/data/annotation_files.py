@@ -32,13 +32,10 @@ def read_text(path: Path, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """The UTF-8 text of a file without its byte order mark.
 
     Raises:
-        ProblemError: If the file is missing, too large, not UTF-8, or holds NUL characters.
+        ProblemError: If the file is missing, not UTF-8, or holds NUL characters.
     """
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise ProblemError(path, f"has {size:,} bytes, more than the {max_bytes:,} that are read")
-        if size == 0:
+        if check_size(path, max_bytes) == 0:
             return ""
         # Decoding from a mapping keeps one copy of a large file in memory, not two.
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -55,6 +52,18 @@ def read_text(path: Path, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise ProblemError(path, "holds a NUL character: this is no text file", line)
     return text
+
+
+def check_size(path: Path, max_bytes: int) -> int:
+    """The size of a file in bytes.
+
+    Raises:
+        ProblemError: If it is larger than what is read.
+    """
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise ProblemError(path, f"has {size:,} bytes, more than the {max_bytes:,} that are read")
+    return size
 
 
 def parse_json(text: str, *, object_hook: Callable[[dict[str, Any]], object] | None = None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,12 +36,51 @@ def annotation_files(path: Path) -> list[AnnotationFile]:
         patterns = ("annotations/*.json", "*/_annotations.coco.json", "*.json")
         groups = ([file for file in sorted(path.glob(pattern)) if _file_name(file)] for pattern in patterns)
         found = next((group for group in groups if group), [])
-    files = [AnnotationFile(file, name := _file_name(file), name and _split_of(name)) for file in found]
-    splits = [file.split for file in files]
-    if len(set(splits)) == len(splits):
+    return _with_splits([(file, _file_name(file)) for file in found])
+
+
+def _with_splits(found: Iterable[tuple[Path, str | None]]) -> list[AnnotationFile]:
+    files = [AnnotationFile(path, name, name and _split_of(name)) for path, name in found]
+    if len({file.split for file in files}) == len(files):
         return files
     # Several years side by side: train2014 and train2017 stay apart.
     return [AnnotationFile(file.path, file.name, file.name) for file in files]
+
+
+def of_years_with_images(
+    files: Sequence[AnnotationFile], folder: Path
+) -> tuple[list[AnnotationFile], list[str]]:
+    """Of several years side by side, the files with a folder of images of their own; all if none has one.
+
+    Returns:
+        The files, with the years out of the names of their splits where one year is left; and a note on each
+        file that is left out.
+    """
+    is_clash = len({file.name and _split_of(file.name) for file in files}) < len(files)
+    own = {file.name for file in files if _has_own_folder(file, folder)}
+    if not is_clash or not own:
+        return list(files), []
+    kept = _with_splits([(file.path, file.name) for file in files if file.name in own])
+    return kept, [
+        f"Left out, as it has no folder of images: {file.path.name} (looked for {file.name} in {folder})."
+        for file in files
+        if file.name not in own
+    ]
+
+
+def _has_own_folder(file: AnnotationFile, folder: Path) -> bool:
+    return file.name is not None and any((folder / place / file.name).is_dir() for place in (".", "images"))
+
+
+def files_without_labels(path: Path) -> list[str]:
+    """A note on each `image_info_*.json` in a folder: test images, whose labels were never published."""
+    if not path.is_dir():
+        return []
+    return [
+        f"Left out, as it has no labels: {file.name}."
+        for pattern in ("annotations/image_info_*.json", "image_info_*.json")
+        for file in sorted(path.glob(pattern))
+    ]
 
 
 def _file_name(file: Path) -> str | None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from query2label.data import coco
 from query2label.data.coco_files import annotation_files
+from query2label.data.load import load_dataset
 from query2label.data.samples import Box, ProblemError
 from query2label.errors import DataError
 from query2label.labels import LabelSet
@@ -101,6 +102,142 @@ def test_read__takes_images_below_the_image_root(
     assert [sample.path for sample in dataset.samples] == [image]
 
 
+IMAGE = {"id": 7, "file_name": "b.jpg"}
+ANNOTATION = {"id": 1, "image_id": 7, "category_id": 20}
+YEARS = ["train2014", "train2017", "val2014", "val2017"]
+YEAR_FILES = [
+    f"annotations/instances_{split}{year}.json" for year in (2014, 2017) for split in ("train", "val")
+]
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits", "left_out"),
+    [
+        (["train2017", "val2017"], ["train", "val"], ["train2014", "val2014"]),
+        (["images/train2014", "images/val2014"], ["train", "val"], ["train2017", "val2017"]),
+        (["val2014"], ["val"], ["train2014", "train2017", "val2017"]),
+        (["train2017", "val2014", "val2017"], ["train2017", "val2014", "val2017"], ["train2014"]),
+        (YEARS, YEARS, []),
+        (["images"], YEARS, []),
+    ],
+)
+def test_read__takes_the_years_whose_images_are_there(
+    make_coco: MakeCoco,
+    make_image: Callable[..., Path],
+    tmp_path: Path,
+    folders: list[str],
+    splits: list[str],
+    left_out: list[str],
+) -> None:
+    for name in YEAR_FILES:
+        make_coco(name, images=[IMAGE], annotations=[ANNOTATION])
+    for folder in folders:
+        make_image(f"{folder}/b.jpg")
+    dataset = coco.read(tmp_path)
+    assert list(dataset.splits()) == splits
+    assert dataset.problems == []
+    assert dataset.notes == [
+        f"Left out, as it has no folder of images: instances_{name}.json (looked for {name} in {tmp_path})."
+        for name in left_out
+    ]
+    # Without a look at the images nothing can be left out.
+    assert len(coco.read(tmp_path, check_files=False).splits()) == 4
+
+
+def test_read__one_of_several_years_by_name(
+    make_coco: MakeCoco, make_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    for name in YEAR_FILES:
+        make_coco(name, images=[IMAGE], annotations=[ANNOTATION])
+        make_image(f"{Path(name).stem.removeprefix('instances_')}/b.jpg")
+    (sample,) = load_dataset(tmp_path, split="val2014").samples
+    assert sample.path == tmp_path / "val2014" / "b.jpg"
+    (sample,) = load_dataset(tmp_path / YEAR_FILES[3]).samples
+    assert (sample.path, sample.split) == (tmp_path / "val2017" / "b.jpg", "val")
+    with pytest.raises(DataError, match="has no split 'val': it has train2014, train2017, val2014, val2017"):
+        load_dataset(tmp_path, split="val")
+
+
+def test_read__other_files_of_the_download_are_no_data(make_coco: MakeCoco, tmp_path: Path) -> None:
+    make_coco(images=[IMAGE])
+    for name in ("captions_train2017", "person_keypoints_train2017", "stuff_train2017", "panoptic_train2017"):
+        (tmp_path / "annotations" / f"{name}.json").write_text("{}")
+    make_coco("annotations/image_info_test2017.json", annotations=None)
+    make_coco("annotations/image_info_test-dev2017.json", annotations=None)
+    dataset = coco.read(tmp_path, check_files=False)
+    assert dataset.splits() == ("train",)
+    assert dataset.notes == [
+        "Left out, as it has no labels: image_info_test-dev2017.json.",
+        "Left out, as it has no labels: image_info_test2017.json.",
+    ]
+    with pytest.raises(ProblemError, match="needs lists called images, annotations, categories"):
+        coco.read(tmp_path / "annotations" / "image_info_test2017.json")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [("info", "images", "licenses", "annotations", "categories"), ("categories", "annotations", "images")],
+)
+def test_read__the_members_of_a_file_in_any_order(tmp_path: Path, order: tuple[str, ...]) -> None:
+    outline = {"segmentation": [[1.5, 2.5, 3.5, 4.5, 5.5, 6.5]], "iscrowd": 0, "bbox": [1, 2, 3, 4]}
+    crowd = {"segmentation": {"counts": [7, 2], "size": [3, 3]}, "iscrowd": 1, "category_id": 90}
+    parts = {
+        "info": {"images": [3], "year": 2014},
+        "licenses": [{"id": 1}],
+        "images": [{**IMAGE, "license": 1}, {"id": 2**40, "file_name": "ü.jpg"}],
+        "annotations": [{**ANNOTATION, **outline}, {**ANNOTATION, "id": 900100, **crowd}],
+        "categories": [{"id": 90, "name": "toothbrush"}, {"id": 20, "name": "sheep"}],
+    }
+    path = tmp_path / "instances_train2014.json"
+    path.write_text(json.dumps({name: parts[name] for name in order}, indent=1), encoding="utf-8")
+    dataset = coco.read(path, check_files=False)
+    assert dataset.problems == []
+    assert dataset.labels.names == ("sheep", "toothbrush")
+    assert [(sample.path.name, sample.positive) for sample in dataset.samples] == [
+        ("b.jpg", (0, 1)),
+        ("ü.jpg", ()),
+    ]
+    assert dataset.samples[0].boxes == (Box(0, 1.0, 2.0, 3.0, 4.0, 12.0),)
+
+
+def test_read__the_official_categories(make_coco: MakeCoco, shared_dir: Path) -> None:
+    folder = shared_dir / "data" / "lists" / "coco"
+    categories = json.loads((folder / "coco80_categories.json").read_text())
+    names = (folder / "coco80_names.txt").read_text().split("\n")[:80]
+    annotations = [
+        {"id": k, "image_id": 7, "category_id": part["id"]} for k, part in enumerate(categories[1:])
+    ]
+    path = make_coco(images=[IMAGE], annotations=annotations, categories=categories[::-1])
+    dataset = coco.read(path, check_files=False)
+    assert dataset.labels.names == tuple(names)
+    assert (dataset.labels.index("person"), dataset.labels.index("toothbrush")) == (0, 79)
+    # The ids have gaps (1 to 90), the outputs have none.
+    assert dataset.samples[0].positive == tuple(range(1, 80))
+
+
+def test_read__images_that_were_not_downloaded_are_one_problem(make_coco: MakeCoco, tmp_path: Path) -> None:
+    make_coco()
+    (problem,) = coco.read(tmp_path).problems
+    assert problem.message == (
+        f"none of its 2 images can be used; image id 7: image 'train2017/b.jpg' is missing: "
+        f"there is no folder {tmp_path}/train2017"
+    )
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (40, r"instances_val2017.json:1: is not valid JSON: .*\(column \d+\)"),
+        (-1, r"instances_val2017.json:1: is not valid JSON: Expecting ',' delimiter \(column \d+\)"),
+    ],
+)
+def test_read__a_download_that_broke_off(make_coco: MakeCoco, end: int, message: str) -> None:
+    path = make_coco("annotations/instances_val2017.json")
+    path.write_text(path.read_text()[:end])
+    with pytest.raises(ProblemError, match=message):
+        coco.read(path, check_files=False)
+
+
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..\\..\\x.jpg"])
 def test_read__refuses_images_outside(make_coco: MakeCoco, name: str) -> None:
     dataset = coco.read(make_coco(images=[{"id": 7, "file_name": name}], annotations=[]), check_files=False)
@@ -123,8 +260,9 @@ def test_read__given_labels(make_coco: MakeCoco) -> None:
     assert len(dataset) == 1
 
 
-IMAGE = {"id": 7, "file_name": "b.jpg"}
-ANNOTATION = {"id": 1, "image_id": 7, "category_id": 20}
+DEEP: list[Any] = []
+for _ in range(300):
+    DEEP = [DEEP]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +274,18 @@ ANNOTATION = {"id": 1, "image_id": 7, "category_id": 20}
         ({"images": [IMAGE, [1]]}, "an image has no id or file_name"),
         ({"images": [IMAGE], "annotations": [{**ANNOTATION, "image_id": 9}]}, "belongs to image id 9, which"),
         ({"images": [IMAGE], "annotations": [{**ANNOTATION, "category_id": 9}]}, "has category id 9, which"),
+        ({"images": [IMAGE, {"id": 2**64, "file_name": "c.jpg"}]}, "an image has no id or file_name"),
+        ({"images": [IMAGE, {"id": 8, "file_name": DEEP}]}, r"no id or file_name: {.*\[\.\.\.\]"),
+        (
+            {"images": [IMAGE, {"id": 8, "file_name": ["x" * 999]}]},
+            r"an image has no id or file_name: .{,120}$",
+        ),
+        (
+            {"images": [IMAGE], "annotations": [{**ANNOTATION, "category_id": "20"}]},
+            "category id '20', which",
+        ),
+        ({"images": [IMAGE], "annotations": [{**ANNOTATION, "image_id": 7.0}]}, "image id 7.0, which"),
+        ({"images": [IMAGE], "annotations": [{**ANNOTATION, "image_id": 2**63}]}, f"image id {2**63}, which"),
         ({"images": [IMAGE], "annotations": [None]}, "annotation None belongs to image id None"),
         ({"images": [IMAGE], "annotations": [{**ANNOTATION, "bbox": [1, 2, 3]}]}, r"has the box \[1, 2, 3\]"),
         ({"images": [IMAGE], "annotations": [{**ANNOTATION, "bbox": [1, 2, -3, 4]}]}, "has the box"),
@@ -146,7 +296,7 @@ ANNOTATION = {"id": 1, "image_id": 7, "category_id": 20}
         ({"images": [IMAGE], "annotations": [{**ANNOTATION, "bbox": [1, 2, 10**400, 4]}]}, "has the box"),
         (
             {"images": [IMAGE], "annotations": [{**ANNOTATION, "bbox": [1, 2, 3, 4], "area": "x"}]},
-            "has the area x",
+            "has the area 'x'",
         ),
     ],
 )
