@@ -94,6 +94,12 @@ def _split(dataset: Dataset, config: DataConfig, *, seed: int) -> RunData:
     val = dataset.select(config.val_split)
     if val.samples:
         return RunData(train, val)
+    similar = [name for name in splits if name.startswith(config.val_split) and name != config.train_split]
+    if similar:  # as MS-COCO's years are: nobody wants a part of train2017 held out with val2017 beside it
+        raise DataError(
+            f"{config.path} has no split {config.val_split!r}, but {' and '.join(similar)}: name the one "
+            "that is meant with --set data.val_split=NAME."
+        )
     if FALLBACK_SPLIT in splits and config.train_split != FALLBACK_SPLIT:
         warning = (
             f"There is no split {config.val_split!r}: the test images choose the best epoch and the "

@@ -45,6 +45,19 @@ def test_digest__follows_labels_images_and_targets_but_not_the_place(shapes, tmp
         assert load_run_data(config(moved), seed=0).digest() != digest
 
 
+def test_load_run_data__asks_which_of_several_years_is_meant(shapes, tmp_path):
+    folder = shutil.copytree(shapes, tmp_path / "data")
+    table = (shapes / "labels.csv").read_text().replace(",train", ",train2017")
+    (folder / "labels.csv").write_text(table.replace(",val", ",val2014", 9).replace(",val\n", ",val2017\n"))
+    with pytest.raises(DataError, match=r"no split 'train': it has train2017, val2014, val2017; name one"):
+        load_run_data(config(folder), seed=0)
+    message = r"no split 'val', but val2014 and val2017: name the one that is meant with --set data.val_split"
+    with pytest.raises(DataError, match=message):
+        load_run_data(config(folder, train_split="train2017"), seed=0)
+    data = load_run_data(config(folder, train_split="train2017", val_split="val2017"), seed=0)
+    assert (len(data.train), len(data.val)) == (40, 12)
+
+
 def test_load_run_data__refuses_what_cannot_be_learned(shapes, monkeypatch):
     with pytest.raises(ConfigError, match="No data are named"):
         load_run_data(DataConfig(), seed=0)
