@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,6 +27,14 @@ class Format(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
+    VOC = "voc"
+
+
+class Competition(StrEnum):
+    """Competitions of the VOC server."""
+
+    COMP1 = "comp1"
+    COMP2 = "comp2"
 
 
 def predict_command(
@@ -35,7 +43,7 @@ def predict_command(
         typer.Argument(
             metavar="IMAGE|FOLDER|GLOB|@LIST...",
             help="Image files, folders (with their subfolders), patterns, or @list.txt: a text file with one "
-            "path per line, relative to that file.",
+            "path per line, relative to that file. With --split: data sets.",
             show_default=False,
         ),
     ],
@@ -44,12 +52,29 @@ def predict_command(
         Format | None,
         typer.Option(
             help="table; jsonl (an object per line: image, labels, scores, error); csv or parquet (columns "
-            "image, labels, error, and score:LABEL for each label). Unset: as --out ends, else table.",
+            "image, labels, error, and score:LABEL for each label); voc (a folder of files for the VOC "
+            "server). Unset: as --out ends, else table.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write to this file instead of the terminal.", show_default=False)
+        Path | None,
+        typer.Option(help="Write to this file (voc: folder) instead of the terminal.", show_default=False),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="The images of this split of a data set, whose path is given in place of images.",
+            show_default=False,
+        ),
+    ] = None,
+    competition: Annotated[
+        Competition | None,
+        typer.Option(
+            help="For --format voc: comp2 (the default) for a model that has seen other images than VOC's, "
+            "such as ImageNet's; comp1 for one that has not.",
+            show_default=False,
+        ),
     ] = None,
     top_k: Annotated[
         int | None,
@@ -72,14 +97,19 @@ def predict_command(
 ) -> None:
     """Print the labels of images, best first, with their scores.
 
-    An image that cannot be read gives a row with the error. The exit code is 0 if any image could be read,
-    1 if none could, 2 if nothing was started.
+    An image that cannot be read gives a row with the error (--format voc: it ends the command, since the
+    server wants every image). The exit code is 0 if any image could be read, 1 if none could, 2 if nothing
+    was started.
     """
-    from query2label.inference.inputs import expand_inputs
+    from query2label.inference.inputs import expand_inputs, images_of_split
 
     form = _form(format, out)
     limits = _thresholds(threshold or [])
-    paths = expand_inputs(images)
+    if form == Format.VOC and (top_k is not None or limits is not None):
+        raise ConfigError("The format voc has the scores of all labels: leave --top-k and --threshold out.")
+    if form != Format.VOC and competition is not None:
+        raise ConfigError(f"--competition {competition} is for --format voc.")
+    paths = expand_inputs(images) if split is None else images_of_split(images, split)
 
     from query2label.inference.outputs import save_predictions, stream_writer
     from query2label.inference.predictor import Predictor
@@ -91,7 +121,9 @@ def predict_command(
         show_progress=sys.stderr.isatty()
         and (form == Format.TABLE or not sys.stdout.isatty() or out is not None),
     )
-    if form == Format.TABLE:
+    if form == Format.VOC and out is not None:
+        _write_voc(predictions, out, predictor.labels, competition, split or "test")
+    elif form == Format.TABLE:
         _print_table(predictions)
     elif out is not None:
         save_predictions(predictions, out, predictor.labels, form=form)
@@ -104,11 +136,14 @@ def predict_command(
 
 
 def _form(form: Format | None, out: Path | None) -> Format:
-    suffixes = {f".{known}": known for known in Format if known != Format.TABLE}
+    suffixes = {f".{known}": known for known in Format if known not in {Format.TABLE, Format.VOC}}
     if out is None:
-        if form == Format.PARQUET:
-            raise ConfigError("The format parquet needs a file to write to: give --out.")
+        if form in {Format.PARQUET, Format.VOC}:
+            kind = "file" if form == Format.PARQUET else "folder"
+            raise ConfigError(f"The format {form} needs a {kind} to write to: give --out.")
         return form or Format.TABLE
+    if form == Format.VOC:
+        return form
     chosen = form or suffixes.get(out.suffix.lower())
     if chosen is None or chosen == Format.TABLE:
         raise ConfigError(
@@ -158,6 +193,22 @@ class _Counted:
         ):
             self.num_broken += prediction.error is not None
             yield prediction
+
+
+def _write_voc(
+    predictions: Iterable[Prediction],
+    out: Path,
+    labels: tuple[str, ...],
+    competition: Competition | None,
+    split: str,
+) -> None:
+    from query2label.data.annotation_files import split_name
+    from query2label.inference.voc_results import VocResults
+
+    name: Literal["comp1", "comp2"] = "comp1" if competition == Competition.COMP1 else "comp2"
+    results = VocResults(out, labels, competition=name, split=split_name(split))
+    num_images = results.write(predictions)
+    typer.echo(f"Written: {results.folder}, {len(labels)} files with {num_images} images each.")
 
 
 def _print_table(predictions: Iterable[Prediction]) -> None:

@@ -90,3 +90,81 @@ def test_predict__a_name_with_line_ends_stays_on_its_line(photos: Path) -> None:
     (photos / "a.png").rename(photos / "new\nline.png")
     result = predict(photos / "new\nline.png")
     assert r"new\nline.png" in result.stdout
+
+
+@pytest.fixture
+def voc(photos: Path) -> Path:
+    """A VOC folder of the photos: a and b in `test`, the broken c in `val`."""
+    root = photos / "VOC2012"
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "JPEGImages").mkdir()
+    for name in "abc":
+        (photos / f"{name}.png").rename(root / "JPEGImages" / f"{name}.jpg")
+    for split, names in {"test": "ba", "val": "c"}.items():
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+        lines = "".join(f"{name} -1\n" for name in names)
+        (root / "ImageSets" / "Main" / f"red_{split}.txt").write_text(lines)
+    return root
+
+
+def test_predict__takes_a_split_of_a_data_set(voc: Path) -> None:
+    rows = [
+        json.loads(line) for line in predict(voc, "--split", "test", "--format", "jsonl").stdout.splitlines()
+    ]
+    assert [(Path(row["image"]).name, row["labels"]) for row in rows] == [
+        ("b.jpg", []),
+        ("a.jpg", ["red", "green"]),
+    ]
+    wrong = predict(voc, "--split", "train", code=2)
+    assert wrong.stderr == f"Error: {voc} has no split 'train': it has val, test.\n"
+    assert "nowhere does not exist" in predict("nowhere", "--split", "test", code=2).stderr
+
+
+def test_predict__writes_the_files_of_the_voc_server(voc: Path, tmp_path: Path) -> None:
+    out = tmp_path / "submission"
+    result = predict(voc, "--split", "test", "--format", "voc", "--out", out)
+    main = out / "results" / "VOC2012" / "Main"
+    assert result.stdout == f"Written: {main}, 3 files with 2 images each.\n"
+    expected = {
+        Path(row["image"]).stem: row["scores"]
+        for row in map(json.loads, predict(voc, "--split", "test", "--format", "jsonl").stdout.splitlines())
+    }
+    for label in ("red", "green", "blue, dark"):
+        lines = (main / f"comp2_cls_test_{label}.txt").read_text().splitlines()
+        assert [line.split()[0] for line in lines] == ["b", "a"]
+        for line in lines:
+            image_id, score = line.split()
+            assert float(score) == pytest.approx(expected[image_id][label], rel=1e-6)
+    images = voc / "JPEGImages"
+    predict(images / "a.jpg", "--format", "voc", "--competition", "comp1", "--out", tmp_path / "other")
+    names = [path.name for path in (tmp_path / "other").rglob("*red.txt")]
+    assert names == ["comp1_cls_test_red.txt"]
+
+
+def test_predict__the_voc_server_gets_all_images_or_nothing(voc: Path, tmp_path: Path) -> None:
+    out = tmp_path / "submission"
+    result = predict(voc, "--split", "validation", "--format", "voc", "--out", out, code=2)
+    assert "c.jpg cannot be read: It is not" in result.stderr
+    assert "the VOC server wants every image, so nothing is written." in result.stderr
+    assert not out.exists()
+    (voc / "JPEGImages" / "c.jpg").write_bytes((voc / "JPEGImages" / "a.jpg").read_bytes())
+    predict(voc, "--split", "validation", "--format", "voc", "--out", out)
+    assert len(list(out.rglob("comp2_cls_val_*.txt"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--format", "voc"), "The format voc needs a folder to write to: give --out."),
+        (("--format", "voc", "--out", "x", "--top-k", 1), "leave --top-k and --threshold out."),
+        (("--format", "voc", "--out", "x", "--threshold", 0.3), "leave --top-k and --threshold out."),
+        (("--competition", "comp1"), "--competition comp1 is for --format voc."),
+        (("--out", "x.voc"), "What to write to x.voc?"),
+    ],
+)
+def test_predict__contradicting_options_are_refused(
+    photos: Path, options: tuple[object, ...], message: str
+) -> None:
+    result = predict(photos, *options, code=2)
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
