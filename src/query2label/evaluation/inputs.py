@@ -49,7 +49,7 @@ def resolve_model(model: Evaluable, bundle: Bundle | None = None) -> tuple[Score
         ConfigError: If neither is there.
     """
     if isinstance(model, str | Path):
-        model = load_model(resolve_bundle_path(model))
+        model = load_model(resolve_bundle_path(model)).optimize_for_inference()
     own = bundle or getattr(model, "bundle", None)
     if not isinstance(own, Bundle):
         raise ConfigError(

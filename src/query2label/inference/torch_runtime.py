@@ -17,13 +17,13 @@ class TorchRuntime:
     """Computes logits with a model in evaluation mode, in float32, without gradients.
 
     Args:
-        model: The model; it is moved to the device and put in evaluation mode.
+        model: The model; it stays as it is, a copy that is optimized for inference is used.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
     """
 
     def __init__(self, model: Query2Label, *, device: str = "auto") -> None:
         self.device = choose_device(device)
-        self.model = model.to(self.device).eval()
+        self.model = model.optimize_for_inference().to(self.device)
 
     @classmethod
     def load(cls, path: Path, *, device: str = "auto") -> TorchRuntime:

@@ -15,6 +15,11 @@ from query2label.models.heads import Head, reset_output, rows
 from query2label.models.layers import DecoderLayer, EncoderLayer
 from query2label.models.position import check_position_dim, sine_position_encoding
 
+LABELS_MEET = (
+    "Labels cannot be scored without the others, nor in chunks: this model keeps self-attention over labels "
+    "(model.other_self_attention), so each logit depends on all labels."
+)
+
 
 class LabelQueryHead(Head):
     """Query2Label: transformer encoder over the feature map, decoder over label queries, label-wise output.
@@ -36,12 +41,17 @@ class LabelQueryHead(Head):
             without learned projections; the projection C to D is fitted by `fit_features` and then stays;
             queries, output rows and the end of each feed-forward part start at 0. The head so begins as a
             linear probe of averaged features, and learns from there where to look.
+        keep_input_projection: Project also where C and D are equal.
+        stored_position: (H, W) of the feature map whose position encoding is a buffer, kept with the weights;
+            it begins as computed. Published weights have one that has drifted a little.
 
     A width that does not fit is a `ConfigError`.
 
     Source:
         Liu et al. (2021), arXiv:2107.10834.
     """
+
+    position: Tensor
 
     def __init__(
         self,
@@ -57,11 +67,16 @@ class LabelQueryHead(Head):
         first_self_attention: bool = False,
         other_self_attention: bool = False,
         direct: bool = False,
+        keep_input_projection: bool = False,
+        stored_position: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         check_position_dim(hidden_dim)
         self.direct = direct
-        same = num_channels == hidden_dim and not direct
+        self.stored_position = stored_position
+        if stored_position is not None:
+            self.register_buffer("position", sine_position_encoding(*stored_position, hidden_dim))
+        same = num_channels == hidden_dim and not direct and not keep_input_projection
         self.input_projection = nn.Identity() if same else nn.Conv2d(num_channels, hidden_dim, kernel_size=1)
         self.encoder = nn.ModuleList(
             EncoderLayer(hidden_dim, num_heads, feedforward_dim, dropout=dropout)
@@ -115,9 +130,7 @@ class LabelQueryHead(Head):
         tokens = features.flatten(2).transpose(1, 2)
         if self.direct:
             return tokens, tokens
-        position = sine_position_encoding(
-            features.shape[2], features.shape[3], features.shape[1], device=features.device
-        ).to(tokens.dtype)
+        position = self.position_of(features).to(tokens.dtype)
         for layer in self.encoder:
             tokens = layer(tokens, position)
         return tokens + position, tokens
@@ -131,10 +144,7 @@ class LabelQueryHead(Head):
             ConfigError: If some labels are asked for where labels look at one another.
         """
         if label_indices is not None and self.labels_meet:
-            raise ConfigError(
-                "Labels cannot be scored without the others, nor in chunks: this model keeps self-attention "
-                "over labels (model.other_self_attention), so each logit depends on all labels."
-            )
+            raise ConfigError(LABELS_MEET)
         keys, values = encoded
         queries = rows(self.label_queries, label_indices)[None]
         targets = torch.zeros_like(queries)
@@ -156,6 +166,13 @@ class LabelQueryHead(Head):
         return self._logits(targets, None), torch.stack(maps).reshape(
             len(maps), *maps[0].shape[:-1], *features.shape[2:]
         )
+
+    def position_of(self, features: Float[Tensor, "B D H W"]) -> Float[Tensor, "1 N D"]:
+        """Position encoding of a projected feature map, by its shape."""
+        _, dim, height, width = features.shape
+        if self.stored_position == (height, width):
+            return self.position
+        return sine_position_encoding(height, width, dim, device=features.device)
 
     @torch.no_grad()
     def _start_as_probe(self, num_channels: int, num_encoder_layers: int) -> None:

@@ -170,7 +170,7 @@ class DecoderLayer(nn.Module):
             keys: The encoded feature map with its position.
             values: The encoded feature map.
         """
-        targets = self._look_at_labels(targets, queries)
+        targets = self.look_at_labels(targets, queries)
         attended = self.cross_attention(targets + queries, keys, values)
         return self._finish(targets, attended)
 
@@ -182,11 +182,14 @@ class DecoderLayer(nn.Module):
         values: Float[Tensor, "B N D"],
     ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B M K N"]]:
         """As `forward`, and where on the feature map each label looked, per head."""
-        targets = self._look_at_labels(targets, queries)
+        targets = self.look_at_labels(targets, queries)
         attended, maps = self.cross_attention.forward_with_maps(targets + queries, keys, values)
         return self._finish(targets, attended), maps
 
-    def _look_at_labels(self, targets: Tensor, queries: Tensor) -> Tensor:
+    def look_at_labels(
+        self, targets: Float[Tensor, "#B K D"], queries: Float[Tensor, "1 K D"]
+    ) -> Float[Tensor, "_ K D"]:
+        """The first step: what each label has gathered after self-attention, where the layer has one."""
         if self.self_attention is None or self.self_attention_norm is None:
             return targets
         asking = targets + queries

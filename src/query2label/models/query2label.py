@@ -88,6 +88,26 @@ class Query2Label(nn.Module):
         """
         return self.head.forward_with_attention(self.forward_features(images))
 
+    def optimize_for_inference(
+        self, *, image_size: tuple[int, int] | None = None, any_size: bool = False
+    ) -> Query2Label:
+        """A new model in evaluation mode that gives the same logits sooner; this one stays as it is.
+
+        Batch norms are folded into convolutions, what does not depend on the image is computed once, and
+        projections lie where they cost least. In float32 the logits agree up to rounding. It cannot be
+        trained or saved.
+
+        Args:
+            image_size: (height, width) of the images to come; images of other sizes are scored as well, but
+                it may take longer. Unset: that of the `bundle`, or what the backbone was pretrained with.
+            any_size: Keep nothing for this one size, so that a trace of the model (`torch.export`) is good
+                for all.
+        """
+        from query2label.models.optimized import optimize  # it makes a subclass of this class
+
+        own = self.bundle.preprocess.image_size if self.bundle else self.backbone.pretrained_spec.image_size
+        return optimize(self, image_size=image_size or own, any_size=any_size)
+
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | Path, *, revision: str | None = None) -> Query2Label:
         """The model of a bundle, in evaluation mode, with its `bundle`.
