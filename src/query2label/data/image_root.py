@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -45,11 +45,28 @@ class ImageRoot:
             self._check(relative, name)
         return self.folder / relative
 
+    def find(self, names: Iterable[str]) -> Path | None:
+        """The path of the first of `names` that is there (of the first, unless files are checked); else None.
+
+        It is refused with a `DataError`, as by `locate`, if that name is unfit or leads out of the folder.
+        """
+        for name in names:
+            relative = self._relative(name)
+            if not self._check_files:
+                return self.folder / relative
+            if self._is_listed(relative) is not None:
+                self._check(relative, name)
+                return self.folder / relative
+        return None
+
     def has(self, name: str) -> bool:
         """Whether a file of this name is there and inside."""
-        relative = self._relative(name)
+        return bool(self._is_listed(self._relative(name)))
+
+    def _is_listed(self, relative: str) -> bool | None:
+        """Whether a file lies inside; None where there is none."""
         head, _, tail = relative.rpartition("/")
-        return bool((self._listing(head) or {}).get(tail))
+        return (self._listing(head) or {}).get(tail)
 
     def _relative(self, name: str) -> str:
         text = name.replace("\\", "/")

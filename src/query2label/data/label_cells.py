@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -37,8 +38,8 @@ def one_label_column(columns: Columns, column: str, unknown_column: str | None) 
     """Reads labels that stand together in one column, and optionally the unknown ones in another.
 
     The delimiter is the one of `|`, `;` and `,` that occurs in most cells (the first of them on a tie);
-    where none occurs, each cell is one label. A space never separates. If every cell is a JSON list, those
-    are read.
+    where none occurs, each cell is one label. A space never separates. If every cell is a list in JSON or
+    Python (`['sky', 'sun']`, as pandas writes them), those are read.
     """
     positive_cells = columns.cells[column]
     unknown_cells = columns.cells[unknown_column] if unknown_column is not None else []
@@ -142,7 +143,7 @@ _TARGETS: Final = {
 def _splitter(cells: Sequence[Any]) -> Callable[[Any], Names]:
     texts = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
     if texts and all(text.strip().startswith("[") and text.strip().endswith("]") for text in texts):
-        return _json_names
+        return _list_names
     counts = {mark: sum(mark in text for text in texts) for mark in DELIMITERS}
     best = max(DELIMITERS, key=lambda mark: counts[mark])
     delimiter = best if counts[best] else None
@@ -162,9 +163,15 @@ def _names(cell: Any, delimiter: str | None) -> Names:
     raise DataError(f"the labels are {cell!r}: expected text or a list of texts")
 
 
-def _json_names(cell: Any) -> Names:
+_PYTHON_TEXT: Final = re.compile(r"'[^'\\]*'|" + r'"[^"\\]*"')
+_PYTHON_LIST: Final = re.compile(rf"\[\s*({_PYTHON_TEXT.pattern})(\s*,\s*({_PYTHON_TEXT.pattern}))*\s*\]")
+
+
+def _list_names(cell: Any) -> Names:
     if not isinstance(cell, str) or not cell.strip():
         return _names(cell, None)
+    if _PYTHON_LIST.fullmatch(cell.strip()):
+        return _checked_list([text[1:-1] for text in _PYTHON_TEXT.findall(cell)])
     try:
         value = json.loads(cell)
     except (ValueError, RecursionError):

@@ -1,9 +1,9 @@
 """Tables: one row per image, labels in one column or in one column per label.
 
 The image column is called `image`, `path`, `file`, `filename` or alike. Labels stand either in one column
-(`labels`, `tags`, ...), joined by `|`, `;` or `,` or as a JSON list, or in one column per label with 1, 0,
-and empty or -1 for unknown. A column `split` and, beside a label column, a column `unknown` (labels nobody
-has judged, written like the labels) are optional; other columns are left out and noted.
+(`labels`, `tags`, ...), joined by `|`, `;` or `,` or as a list in JSON or Python, or in one column per label
+with 1, 0, and empty or -1 for unknown. A column `split` and, beside a label column, a column `unknown`
+(labels nobody has judged, written like the labels) are optional; other columns are left out and noted.
 
 Label order: the `labels` argument; else the file `<table's name>.labels.txt` beside the table (one name per
 line, as `write_table` makes it); else alphabetical, or, for one column per label, the order of the columns.
@@ -36,7 +36,7 @@ LABEL_COLUMNS: Final = (
     *("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets"),
 )
 UNKNOWN_COLUMNS: Final = ("unknown", "unknown_labels")
-SPLIT_COLUMNS: Final = ("split", "subset", "fold")
+SPLIT_COLUMNS: Final = ("split", "subset", "fold", "split_name")
 
 
 @dataclass(frozen=True, slots=True)

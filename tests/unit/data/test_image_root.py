@@ -26,6 +26,22 @@ def test_locate__accepts_an_absolute_name_inside(root: Path) -> None:
     assert ImageRoot(root).locate(str(root / "photos/a.jpg")) == root / "photos" / "a.jpg"
 
 
+def test_find__gives_the_first_that_is_there(root: Path) -> None:
+    images = ImageRoot(root)
+    assert images.find(["a.jpg", "photos\\a.jpg", "photos/b.jpg"]) == root / "photos" / "a.jpg"
+    assert images.find(["a.jpg", "absent/a.jpg"]) is None
+    assert ImageRoot(root, check_files=False).find(["b.jpg", "photos/a.jpg"]) == root / "b.jpg"
+
+
+def test_find__refuses_what_leads_out(root: Path) -> None:
+    with pytest.raises(DataError, match=r"leads out of .*--images"):
+        ImageRoot(root).find(["photos/../../secret.jpg"])
+    (root / "photos" / "a.jpg").unlink()
+    (root / "photos" / "a.jpg").symlink_to(root.parent / "secret.jpg")
+    with pytest.raises(DataError, match="by a symbolic link, which is refused"):
+        ImageRoot(root).find(["a.jpg", "photos/a.jpg"])
+
+
 @pytest.mark.parametrize(
     "name",
     ["../secret.jpg", "photos/../../secret.jpg", "/etc/passwd", "..", "C:\\secret.jpg", "..\\secret.jpg"],

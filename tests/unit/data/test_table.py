@@ -29,6 +29,8 @@ def positives(dataset: Dataset) -> list[set[str]]:
         ("t.csv", "\ufeffPath,Tags,SUBSET\r\na.jpg,dog;cat,train\r\n\r\nb.jpg,,val\r\n,,\r\n"),
         ("t.csv", 'image;labels;split\n"a.jpg";"cat, dog";train\nb.jpg;;val\n'),
         ("t.csv", 'image,labels,split\na.jpg,"[""dog"", ""cat""]",train\nb.jpg,[],val\n'),
+        ("t.csv", "filepath,label,split_name\na.jpg,\"['dog', 'cat']\",train\nb.jpg,[],val\n"),
+        ("t.csv", """image,labels,split\na.jpg,"[ 'dog' , ""cat"" ]",train\nb.jpg,[],val\n"""),
         ("t.tsv", "filename\tlabels\tsplit\na.jpg\tdog, cat\ttrain\nb.jpg\t\tval\n"),
         (
             "t.jsonl",
@@ -149,6 +151,7 @@ def test_read__delimiter_is_the_one_in_most_cells(make_text: MakeText) -> None:
         ("t.csv", "image,labels\na.jpg,dog\na.jpg,cat\n", r"t.csv:3: image 'a.jpg' stands already in line 2"),
         ("t.csv", "image,labels\na.jpg,dog\nb.jpg," + "x" * 200_000, r"t.csv:3: .*field larger than"),
         ("t.csv", 'image,labels\na.jpg,"[""dog""]"\nb.jpg,[dog]\n', r"t.csv:3: .*not a valid JSON list"),
+        ("t.csv", "image,labels\na.jpg,['dog']\nb.jpg,['dog']['cat']\n", r"t.csv:3: .*not a valid JSON list"),
         ("t.jsonl", '{"image": "a.jpg", "labels": ["dog"]}\n[1]', r"t.jsonl:2: this line is no JSON object"),
         ("t.jsonl", '{"image": "a.jpg", "labels": ["dog"]}\n{', r"t.jsonl:2: this line is not valid JSON"),
         ("t.jsonl", '{"image": "a.jpg", "labels": ["dog"]}\n{"image": 5}', r"t.jsonl:2: the image is 5"),
