@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
 from query2label.errors import ConfigError
+from query2label.models import cvt as _cvt  # noqa: F401 (adds CvT to timm's registry)
 from query2label.models.offline import OFFLINE_ARCHITECTURES, offline_weights_path, read_offline_weights
 from query2label.models.weights import load_strictly, read_weights_file
 

@@ -170,6 +170,11 @@ def frozen_names(backbone: SpatialBackbone) -> set[str]:
     [
         ("test_resnet", ["conv1.0.weight", "bn1.bias", "layer1.0.conv2.weight"], "layer2.0.conv1.weight"),
         (CNN, ["conv_stem.weight", "blocks.0.0.conv.weight"], "blocks.1.0.conv_exp.weight"),
+        (
+            "test_cvt",
+            ["stage0.patch_embed.proj.weight", "stage0.blocks.0.mlp.fc2.bias"],
+            "stage1.patch_embed.norm.bias",
+        ),
         (SWIN, ["patch_embed.proj.weight", "layers.0.blocks.1.mlp.fc2.bias"], "layers.1.blocks.0.norm1.bias"),
         (VIT, ["cls_token", "pos_embed", "patch_embed.proj.bias", "blocks.0.attn.qkv.weight"], "norm.bias"),
     ],
