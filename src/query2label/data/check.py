@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections import Counter, defaultdict
@@ -161,20 +162,21 @@ class _Content:
 def _read_images(samples: Sequence[Sample], on_image: Callable[[int, int], None] | None) -> list[_Content]:
     contents: list[_Content] = []
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for content in pool.map(_read_image, (sample.path for sample in samples)):
+        for content in pool.map(_read_image, samples):
             contents.append(content)
             if on_image is not None:
                 on_image(len(contents), len(samples))
     return contents
 
 
-def _read_image(path: Path) -> _Content:
+def _read_image(sample: Sample) -> _Content:
+    digest = None
     try:
-        digest = sha256_of(path)
+        source = sample.image_source()
+        digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else sha256_of(source)
+        image = load_image(source)
     except OSError as error:
         return _Content(None, None, f"cannot be read: {error.strerror}")
-    try:
-        image = load_image(path)
     except ImageError as error:
         return _Content(digest, None, str(error))
     return _Content(digest, (image.height, image.width), None)

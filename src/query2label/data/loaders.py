@@ -198,7 +198,7 @@ class _TrainWork:
         for attempt in range(MAX_REPLACEMENTS):
             report(candidate)
             try:
-                return load_image(self.dataset.samples[candidate].path), candidate
+                return load_image(self.dataset.samples[candidate].image_source()), candidate
             except ImageError as error:
                 broken.append((candidate, str(error)))
             choice = derive_seed("replacement", self.seed, self.epoch, index, attempt)
@@ -223,7 +223,7 @@ class _EvalWork:
         for index in indices.tolist():
             report(index)
             try:
-                images[len(good)] = preprocess(self.dataset.samples[index].path, self.spec)
+                images[len(good)] = preprocess(self.dataset.samples[index].image_source(), self.spec)
                 good.append(index)
             except ImageError as error:
                 broken.append((index, str(error)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from query2label.data.contents import ImageContent
 from query2label.errors import DataError
 from query2label.labels import UNKNOWN, LabelSet
 
@@ -31,10 +32,25 @@ class Sample:
     """One image and what is known about its labels; labels in neither tuple are absent (target 0)."""
 
     path: Path
+    """The image file; of an image in an archive, a name for people: the archive's path and a name in it."""
     positive: tuple[int, ...] = ()
     unknown: tuple[int, ...] = ()
     boxes: tuple[Box, ...] = ()
     split: str | None = None
+    content: ImageContent | None = None
+    """Where the bytes are, if `path` is no file."""
+
+    @property
+    def file(self) -> Path:
+        """The file on disk that the image is in, or is."""
+        return self.path if self.content is None else self.content.file
+
+    def image_source(self) -> Path | bytes:
+        """What `load_image` and `preprocess` take: the file, or the bytes out of the archive.
+
+        Bytes that cannot be read are an `ImageError`.
+        """
+        return self.path if self.content is None else self.content.read()
 
 
 @dataclass(frozen=True, slots=True)
