@@ -39,6 +39,8 @@ class Bundle(BaseModel):
     """Results on validation data, with their protocol."""
     run: dict[str, Any] = {}
     """Resolved configuration of the run that made it."""
+    origin: str = ""
+    """Where the weights come from, where no run here made them; for people to read."""
     versions: dict[str, str] = {}
     """Versions of the packages that made it."""
 
