@@ -68,7 +68,7 @@ def cycled_beta1(step: int, *, num_steps: int, warmup_fraction: float) -> float:
 
 
 def _cycle(turns: tuple[float, float, float], step: int, num_steps: int, warmup_fraction: float) -> float:
-    """From the first value along a cosine to the second at the rate's peak, and along another to the third."""
+    """From the first value along a cosine to the second, at the peak, and along another to the third."""
     start, middle, end = turns
     peak = max(warmup_fraction * num_steps - 1, 0.0)
     if step <= peak and peak > 0:
