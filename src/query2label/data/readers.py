@@ -49,7 +49,7 @@ READERS: Final[dict[DataFormat, Reader]] = {
         voc.looks_like,
         "PASCAL VOC (ImageSets/Main)",
         voc.read,
-        frozenset({"image_root", "check_files", "difficult"}),
+        frozenset({"image_root", "check_files", "difficult", "only_split"}),
     ),
     "coco": Reader(
         coco.looks_like,

@@ -3,14 +3,17 @@
 Labels are those with list files (`<label>_<split>.txt`), in alphabetical order, which is VOC's own; without
 lists they are the object names in the XML files. The lists decide which label an image has; XML then only
 adds boxes, and objects of other labels are left out and counted in the notes. `trainval` is `train` and `val`
-together: images that only its own list has keep it as the name of their split. Images of a split that no
-label list speaks of (VOC 2012's `test`) are left out and noted.
+together: images that only its own list has keep it as the name of their split. Images of a split without
+labels (VOC 2012's `test`, which a server judges) are left out and noted, unless that split is asked for: then
+all their labels are unknown.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 
 from query2label.data.image_root import ImageRoot, is_image_name, is_inside
@@ -42,6 +45,7 @@ def read(
     difficult: Difficult = "ignore",
     image_root: Path | None = None,
     check_files: bool = True,
+    only_split: str | None = None,
 ) -> Dataset:
     """Reads a VOC folder (`VOC2012`), or the one that lies in `path` or in `path/VOCdevkit`.
 
@@ -53,6 +57,7 @@ def read(
             (`ignore`), positive, or absent (`negative`).
         image_root: Folder that holds the images; `JPEGImages` where it is left out.
         check_files: Whether a missing image file is a problem.
+        only_split: The split that is asked for; its images are kept even if nothing says their labels.
 
     Raises:
         DataError: If no VOC folder is found, or it names no image or no label.
@@ -61,24 +66,24 @@ def read(
     if folder is None:
         raise DataError(f"{path} has no VOC data: expected ImageSets/Main or Annotations in it.")
     problems: list[Problem] = []
-    notes: list[str] = []
     lists = folder / "ImageSets" / "Main"
     images = read_splits(lists, problems) or _images_with_xml(folder)
     label_lists = find_label_lists(lists, problems)
-    if label_lists:
-        images = _with_labels(images, listed_splits(label_lists), notes)
     if not images:
         raise DataError(f"{folder} names no image: no train.txt, val.txt, trainval.txt or test.txt.")
-    objects, broken = _read_all_objects(folder, images, problems)
+    labelled = _of_splits(images, listed_splits(label_lists)) if label_lists else images
+    objects, broken = _read_all_objects(folder, labelled, problems)
     if label_lists:
-        marks = read_marks(label_lists, images, problems)
+        marks = read_marks(label_lists, labelled, problems)
     else:
-        marks = _marks_of_objects(folder, images, objects, broken, problems)
+        labelled = _of_splits(images, {images[image_id].split for image_id in (*objects, *broken)})
+        marks = _marks_of_objects(folder, labelled, objects, broken, problems)
     if not marks:
         raise DataError(f"{folder} names no label: no lists <label>_<split>.txt, no objects in XML files.")
     label_set = labels or LabelSet(sorted(marks))
     places = {label: label_lists[label][0].file if label_lists else folder / "Annotations" for label in marks}
     problems += _labels_outside(places, label_set)
+    images, notes = _without_unlabelled(images, labelled, only_split)
     root = ImageRoot(image_root or folder, check_files=check_files)
     paths = _paths(root, images, problems, folder="." if image_root else "JPEGImages")
     targets = {image_id: _targets(image_id, marks, label_set, difficult) for image_id in images}
@@ -124,14 +129,21 @@ def _images_with_xml(folder: Path) -> dict[str, Listed]:
     return {file.stem: Listed(None, file, None) for file in files}
 
 
-def _with_labels(images: dict[str, Listed], splits: set[str], notes: list[str]) -> dict[str, Listed]:
+def _of_splits(images: Mapping[str, Listed], splits: AbstractSet[str | None]) -> dict[str, Listed]:
+    return {image_id: listed for image_id, listed in images.items() if listed.split in splits}
+
+
+def _without_unlabelled(
+    images: Mapping[str, Listed], labelled: Mapping[str, Listed], only_split: str | None
+) -> tuple[dict[str, Listed], list[str]]:
+    """The images that are used, and a note on each split that is left out because nothing says its labels."""
+    splits = {listed.split for listed in labelled.values()} | {only_split}
     counts = Counter(listed.split for listed in images.values() if listed.split not in splits)
-    notes += [
-        f"Images of split {split} that no label list speaks of, left out: {number}."
+    notes = [
+        f"Images without labels, left out: {number:,} of split {split} (q2l predict --split {split})."
         for split, number in counts.items()
-        if split is not None
     ]
-    return {image_id: listed for image_id, listed in images.items() if listed.split not in counts}
+    return _of_splits(images, splits), notes
 
 
 def _read_all_objects(
@@ -156,7 +168,7 @@ def _read_all_objects(
 def _marks_of_objects(
     folder: Path, images: Mapping[str, Listed], objects: _Objects, broken: set[str], problems: list[Problem]
 ) -> Marks:
-    marks: Marks = {item.name: {} for items in objects.values() for item in items}
+    marks: Marks = {item.name: dict.fromkeys(images, ABSENT) for items in objects.values() for item in items}
     for image_id, listed in images.items():
         if image_id not in objects and image_id not in broken:
             file = folder / "Annotations" / f"{image_id}.xml"
@@ -166,7 +178,7 @@ def _marks_of_objects(
             broken.add(image_id)
         for item in objects.get(image_id, ()):
             mark = DIFFICULT if item.difficult else POSITIVE
-            marks[item.name][image_id] = max(mark, marks[item.name].get(image_id, ABSENT))
+            marks[item.name][image_id] = max(mark, marks[item.name][image_id])
     return marks
 
 
@@ -187,7 +199,7 @@ def _targets(
     positive: list[int] = []
     unknown: list[int] = []
     for index, label in enumerate(labels):
-        mark = marks[label].get(image_id, ABSENT) if label in marks else None
+        mark = marks.get(label, {}).get(image_id)
         if mark == POSITIVE or (mark == DIFFICULT and difficult == "positive"):
             positive.append(index)
         elif mark is None or (mark == DIFFICULT and difficult == "ignore"):
@@ -208,11 +220,17 @@ def _paths(
 ) -> dict[str, Path]:
     names = _image_names(root.folder / folder)
     paths: dict[str, Path] = {}
+    found: list[Problem] = []
     for image_id, listed in images.items():
         try:
             paths[image_id] = root.locate(f"{folder}/{names.get(image_id, f'{image_id}.jpg')}")
         except DataError as error:
-            problems.append(Problem(listed.file, str(error), listed.line))
+            found.append(Problem(listed.file, str(error), listed.line))
+    if len(found) > 1 and not paths:
+        # One line, not 9,963, where the images have not been downloaded.
+        first = found[0]
+        found = [replace(first, message=f"none of {len(found):,} images can be used; {first.message}")]
+    problems += found
     return paths
 
 

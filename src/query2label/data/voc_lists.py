@@ -48,11 +48,11 @@ def read_splits(lists: Path, problems: list[Problem]) -> dict[str, Listed]:
 
 
 def find_label_lists(lists: Path, problems: list[Problem]) -> dict[str, list[LabelList]]:
-    """Label -> its list files (`<label>_<split>.txt`), by name."""
+    """Label -> its list files (`<label>_<split>.txt`), by name; test lists without marks say nothing."""
     found: dict[str, list[LabelList]] = {}
     for file in sorted(lists.glob("*_*.txt")):
         label, _, split = file.stem.rpartition("_")
-        if split not in STANDARD_SPLITS:
+        if split not in STANDARD_SPLITS or (split == "test" and _has_no_marks(file)):
             continue
         try:
             check_label_name(label)
@@ -60,6 +60,10 @@ def find_label_lists(lists: Path, problems: list[Problem]) -> dict[str, list[Lab
         except DataError as error:
             problems.append(Problem(file, str(error)))
     return found
+
+
+def _has_no_marks(file: Path) -> bool:
+    return all(len(words) == 1 for _, words in _lines(file))
 
 
 def listed_splits(label_lists: dict[str, list[LabelList]]) -> set[str]:

@@ -104,7 +104,8 @@ def resolve_data(
         The samples, and their description; it may be published, so there is no path in it.
 
     Raises:
-        DataError: If the data set has other labels than the model, or there is no such split.
+        DataError: If the data set has other labels than the model, or there is no such split, or one without
+            labels.
     """
     taken = "as the data set was read"
     if not isinstance(data, Dataset):
@@ -134,6 +135,11 @@ def resolve_data(
     part = data.select(chosen)
     if not len(part):
         raise DataError(f"{data.source} has no split {split!r}: {present}.")
+    if all(len(sample.unknown) == len(part.labels) for sample in part.samples):
+        raise DataError(
+            f"Nothing says the labels of split {chosen} of {data.source}, so it can be predicted "
+            f"(q2l predict --split {chosen}), but not evaluated."
+        )
     return part, _described(f"split {chosen}", data, taken)
 
 

@@ -4,10 +4,13 @@ from typing import Literal
 
 import pytest
 
+from query2label.config import DataConfig
 from query2label.data import voc
+from query2label.data.load import load_dataset
 from query2label.data.samples import Box, Dataset
 from query2label.errors import DataError
 from query2label.labels import LabelSet
+from query2label.training.run_data import load_run_data
 
 MakeText = Callable[[str, str], Path]
 
@@ -51,6 +54,9 @@ def make_voc(make_text: MakeText, tmp_path: Path) -> Callable[..., Path]:
 
 
 MakeVoc = Callable[..., Path]
+WITHOUT_LISTS: dict[str, str | None] = dict.fromkeys(
+    ["Main_dog_train", "Main_dog_val", "Main_cat_train", "Main_cat_val", "Main_cat_trainval"]
+)
 
 
 def read(path: Path, labels: LabelSet | None = None) -> Dataset:
@@ -80,10 +86,7 @@ def test_read__boxes_count_from_zero_and_other_labels_are_noted(make_voc: MakeVo
 
 
 def test_read__xml_alone_gives_labels(make_voc: MakeVoc) -> None:
-    without = dict.fromkeys(
-        ["Main_dog_train", "Main_dog_val", "Main_cat_train", "Main_cat_val", "Main_cat_trainval"]
-    )
-    folder = make_voc(**without, b=an_object("cat") + an_object("ant") + an_object("cat", difficult=1))
+    folder = make_voc(**WITHOUT_LISTS, b=an_object("cat") + an_object("ant") + an_object("cat", difficult=1))
     dataset = read(folder)
     assert dataset.labels.names == ("ant", "cat", "dog")
     assert dataset.targets().tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, -1]]
@@ -115,11 +118,52 @@ def test_read__images_of_trainval_alone(make_voc: MakeVoc) -> None:
     assert len(dataset.select("train")) == 2
 
 
-def test_read__a_split_without_label_lists_is_noted(make_voc: MakeVoc) -> None:
-    dataset = read(make_voc(Main_test="x\ny\n"))
+LEFT_OUT = "Images without labels, left out: 2 of split test (q2l predict --split test)."
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        # Lists of test images may be there without a mark: the server knows them.
+        {"Main_dog_test": "x\ny\n", "Main_cat_test": "x\ny\n"},
+        WITHOUT_LISTS,
+    ],
+)
+def test_read__images_of_a_split_without_labels_are_there_to_predict(
+    make_voc: MakeVoc, files: dict[str, str | None]
+) -> None:
+    folder = make_voc(Main_test="x\ny\n", **files)
+    dataset = read(folder)
     assert dataset.problems == []
     assert dataset.splits() == ("train", "val")
-    assert "Images of split test that no label list speaks of, left out: 2." in dataset.notes
+    assert dataset.notes[0] == LEFT_OUT
+    dataset = load_dataset(folder, split="test", check_files=False)
+    assert [sample.path for sample in dataset.samples] == [
+        folder / "JPEGImages" / "x.jpg",
+        folder / "JPEGImages" / "y.jpg",
+    ]
+    assert (dataset.targets() == -1).all()
+    assert LEFT_OUT not in dataset.notes
+    with pytest.raises(DataError, match=r"has no split 'test': it has train, val; name one"):
+        load_run_data(DataConfig(path=with_images(folder), train_split="test"), seed=0)
+
+
+def with_images(folder: Path) -> Path:
+    (folder / "JPEGImages").mkdir()
+    for name in "abcxy":
+        (folder / "JPEGImages" / f"{name}.jpg").touch()
+    return folder
+
+
+def test_read__a_test_list_with_marks_is_read(make_voc: MakeVoc) -> None:
+    dataset = read(make_voc(Main_test="x\ny\n", Main_dog_test="x 1\ny 0\n", Main_cat_test="x -1\ny\n"))
+    assert [str(problem).rpartition("/")[2] for problem in dataset.problems] == [
+        "cat_test.txt:2: expected an image and 1, 0 or -1, found 'y'",
+        "cat_test.txt: label 'cat' has no line for 1 images; the first is 'y'",
+    ]
+    # What no line says is unknown, not absent.
+    assert dataset.select("test").targets().tolist() == [[0, 1], [-1, -1]]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +192,11 @@ def test_read__a_split_without_label_lists_is_noted(make_voc: MakeVoc) -> None:
             r"val.txt:2: image 'JPEGImages/../../x.jpg' leads out of",
         ),
         ({"a": "<broken"}, r"a.xml:1: is not valid XML"),
+        ({"a": "&dog;"}, r"a.xml:1: is not valid XML: undefined entity"),
+        ({"a": "<object><name>dog</name></object>"}, r"a.xml: object 1: xmin is None: expected a number"),
+        ({"Main_cat_val": "c -1\nc\n"}, r"cat_val.txt:2: expected an image and 1, 0 or -1, found 'c'"),
+        ({"Main_cat_val": "c -1\nc -1 -1\n"}, r"cat_val.txt:2: expected an image .* found 'c -1 -1'"),
+        ({"Main_cat_val": "c -1\n\nc 2\n"}, r"cat_val.txt:3: expected an image .* found 'c 2'"),
         (
             {"a": an_object("dog", box=(5, 1, 2, 9))},
             r"a.xml: object 1: the box of 'dog' ends before it begins",
@@ -197,6 +246,57 @@ def test_read__refuses_folders_without_use(
         read(tmp_path)
 
 
+def test_read__images_that_were_not_downloaded_are_one_problem(make_voc: MakeVoc) -> None:
+    folder = make_voc()
+    (problem,) = voc.read(folder).problems
+    assert str(problem) == (
+        f"{folder}/ImageSets/Main/train.txt:1: none of 3 images can be used; image 'JPEGImages/a.jpg' is "
+        f"missing: there is no folder {folder}/JPEGImages"
+    )
+
+
+def test_read__entities_are_refused(make_voc: MakeVoc, make_text: MakeText) -> None:
+    folder = make_voc()
+    entity = '<!DOCTYPE annotation [<!ENTITY dog SYSTEM "file:///etc/passwd">]>'
+    objects = an_object("&dog;")
+    make_text("VOC/Annotations/a.xml", f"{entity}<annotation>{objects}</annotation>")
+    (problem,) = read(folder).problems
+    assert "a.xml: declares a document type or entities, which are refused" in str(problem)
+
+
+ANNOTATION_OF_2012 = """<annotation>
+\t<folder>VOC2012</folder>
+\t<filename>a.jpg</filename>
+\t<source><database>The VOC2008 Database</database></source>
+\t<size><width>500</width><height>375</height><depth>3</depth></size>
+\t<segmented>0</segmented>
+\t<object>
+\t\t<name>dog</name>
+\t\t<pose>Left</pose>
+\t\t<truncated>1</truncated>
+\t\t<occluded>0</occluded>
+\t\t<bndbox><xmax>45.70000076293945</xmax><xmin>2</xmin><ymax>9</ymax><ymin>3.5</ymin></bndbox>
+\t\t<difficult>0</difficult>
+\t\t<actions><jumping>1</jumping></actions>
+\t\t<part><name>head</name><bndbox><xmin>3</xmin><ymin>4</ymin><xmax>5</xmax><ymax>6</ymax></bndbox></part>
+\t\t<point><x>3</x><y>4</y></point>
+\t</object>
+\t<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>1</xmax><ymax>1</ymax></bndbox></object>
+</annotation>
+"""
+
+
+def test_read__parts_are_no_objects(make_voc: MakeVoc, make_text: MakeText) -> None:
+    folder = make_voc()
+    make_text("VOC/Annotations/a.xml", ANNOTATION_OF_2012)
+    dataset = read(folder)
+    assert dataset.problems == []
+    dog, cat = dataset.samples[0].boxes
+    assert (dog.label, dog.left, dog.top, dog.height) == (1, 1.0, 2.5, 6.5)
+    assert dog.width == pytest.approx(44.7)
+    assert cat == Box(0, 0.0, 0.0, 1.0, 1.0, 1.0)
+
+
 def test_find_folder__looks_below(make_text: MakeText, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no VOC data"):
         read(tmp_path)
@@ -209,12 +309,35 @@ def test_find_folder__looks_below(make_text: MakeText, tmp_path: Path) -> None:
 
 
 def test_read__the_official_lists_of_2007(shared_dir: Path) -> None:
-    dataset = read(shared_dir / "data" / "lists" / "voc2007")
+    folder = shared_dir / "data" / "lists" / "voc2007"
+    datasets = {
+        difficult: voc.read(folder, difficult=difficult, check_files=False)
+        for difficult in ("ignore", "positive", "negative")
+    }
+    dataset = datasets["ignore"]
     assert dataset.problems == []
-    assert len(dataset.labels) == 20
-    trainval, test = dataset.select("trainval"), dataset.select("test")
-    assert (len(trainval), len(test)) == (5011, 4952)
-    assert [int((part.targets() == -1).sum()) for part in (trainval, test)] == [607, 619]
+    assert dataset.labels.names[::19] == ("aeroplane", "tvmonitor")
+    # The split, its images, and the lines of all 20 label lists that say 1 and 0 (difficult).
+    for split, num_images, num_positive, num_difficult in (
+        ("train", 2501, 3688, 329),
+        ("val", 2510, 3618, 278),
+        ("trainval", 5011, 7306, 607),
+        ("test", 4952, 7013, 619),
+    ):
+        targets = {name: part.select(split).targets() for name, part in datasets.items()}
+        assert targets["ignore"].shape == (num_images, 20)
+        assert (targets["ignore"] == -1).sum() == num_difficult
+        assert (targets["ignore"] == 1).sum() == (targets["negative"] == 1).sum() == num_positive
+        assert (targets["positive"] == 1).sum() == num_positive + num_difficult
+        assert not (targets["positive"] == -1).any()
+        assert not (targets["negative"] == -1).any()
+    marks = [
+        line.split()
+        for file in sorted((folder / "VOC2007" / "ImageSets" / "Main").glob("*_test.txt"))
+        for line in file.read_text().splitlines()
+    ]
+    given = [1 if mark == "1" else 0 if mark == "-1" else -1 for _, mark in marks]
+    assert dataset.select("test").targets().T.ravel().tolist() == given
 
 
 def test_read__the_sample_of_2012(voc_sample: Path) -> None:
