@@ -8,6 +8,7 @@ DataFormat = Literal[
     "table",
     "coco",
     "voc",
+    "nuswide",
     "sidecar",
     "folders",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from query2label.data import coco, folders, sidecar, table, voc
+from query2label.data import coco, folders, nuswide, sidecar, table, voc
 from query2label.data.columns import TABLE_SUFFIXES
 from query2label.data.samples import Dataset
 from query2label.errors import DataError
@@ -50,6 +50,12 @@ READERS: Final[dict[DataFormat, Reader]] = {
         "PASCAL VOC (ImageSets/Main)",
         voc.read,
         frozenset({"image_root", "check_files", "difficult", "only_split"}),
+    ),
+    "nuswide": Reader(
+        nuswide.looks_like,
+        "NUS-WIDE (Groundtruth/TrainTestLabels)",
+        nuswide.read,
+        frozenset({"image_root", "check_files"}),
     ),
     "coco": Reader(
         coco.looks_like,

@@ -1,0 +1,97 @@
+"""Benchmark data sets of others in their native form: checked and trained on by their path alone."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.conftest import LABELS, draw_shapes
+from typer.testing import CliRunner
+
+from query2label.bundle import read_bundle
+from query2label.cli.app import app
+
+NUM_TRAIN, NUM_TEST = 16, 8
+NUMBERS = {"train": range(NUM_TRAIN), "test": range(NUM_TRAIN, NUM_TRAIN + NUM_TEST)}
+SMALL = (
+    "model.backbone=test_efficientnet",
+    "model.weights=none",
+    "model.hidden_dim=16",
+    "model.feedforward_dim=32",
+    "data.image_size=32",
+    "data.num_workers=0",
+    "train.batch_size=8",
+    "train.epochs=2",
+)
+
+
+def labels_of(number: int) -> tuple[str, ...]:
+    """The labels of an image: each combination, the empty one too."""
+    return tuple(label for place, label in enumerate(LABELS) if number >> place & 1)
+
+
+def draw(path: Path, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_shapes(path, labels_of(number), seed=number)
+
+
+def write(path: Path, lines: list[str], *, end: str = "\n") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(line + end for line in lines).encode())
+
+
+def write_nuswide(folder: Path) -> None:
+    write(folder / "ConceptsList" / "Concepts81.txt", sorted(LABELS))
+    for split, numbers in NUMBERS.items():
+        word = split.capitalize()
+        names = [f"{LABELS[number % 3]}\\{number:04d}_21244{number}.jpg" for number in numbers]
+        write(folder / "ImageList" / f"{word}Imagelist.txt", names, end="\r\n")
+        for number, name in zip(numbers, names, strict=True):
+            draw(folder / "Flickr" / name.replace("\\", "/"), number)
+        for label in LABELS:
+            marks = [str(int(label in labels_of(number))) for number in numbers]
+            write(folder / "Groundtruth" / "TrainTestLabels" / f"Labels_{label}_{word}.txt", marks)
+
+
+def write_nuswide_table(folder: Path) -> None:
+    rows = ["filepath,label,split_name"]
+    for split, numbers in NUMBERS.items():
+        for number in numbers:
+            draw(folder / "images" / f"{number:04d}_21244.jpg", number)
+            name = "val" if split == "test" else split
+            rows.append(f'images/{number:04d}_21244.jpg,"{list(labels_of(number))!r}",{name}')
+    write(folder / "nus_wid_data.csv", rows)
+
+
+@pytest.mark.parametrize(
+    ("write_data", "layout", "num_labels", "num_images"),
+    [
+        (write_nuswide, "nuswide", 3, {"train": NUM_TRAIN, "test": NUM_TEST}),
+        (write_nuswide_table, "table", 3, {"train": NUM_TRAIN, "val": NUM_TEST}),
+    ],
+)
+def test_native_form__is_checked_and_trained_on_by_its_path(
+    write_data: Callable[[Path], None],
+    layout: str,
+    num_labels: int,
+    num_images: dict[str, int],
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    write_data(data)
+    result = CliRunner().invoke(app, ["data", "check", str(data), "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["format"] == layout
+    assert report["num_images"] == num_images
+    assert len(report["labels"]) == num_labels
+    assert report["errors"] == []
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    run = tmp_path / "run"
+    result = CliRunner().invoke(app, ["train", "--data", str(data), "--out", str(run), *settings])
+    assert result.exit_code == 0, result.output
+    epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2]
+    evaluated = json.loads((run / "evaluation" / "report.json").read_text())
+    assert evaluated["num_images"] == NUM_TEST
+    assert len(read_bundle(run / "best").labels) == num_labels
