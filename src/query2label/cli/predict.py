@@ -101,7 +101,7 @@ def predict_command(
     server wants every image). The exit code is 0 if any image could be read, 1 if none could, 2 if nothing
     was started.
     """
-    from query2label.inference.inputs import expand_inputs, images_of_split
+    from query2label.inference.samples import predict_samples, samples_of
 
     form = _form(format, out)
     limits = _thresholds(threshold or [])
@@ -109,15 +109,15 @@ def predict_command(
         raise ConfigError("The format voc has the scores of all labels: leave --top-k and --threshold out.")
     if form != Format.VOC and competition is not None:
         raise ConfigError(f"--competition {competition} is for --format voc.")
-    paths = expand_inputs(images) if split is None else images_of_split(images, split)
+    samples = samples_of(images, split=split)
 
     from query2label.inference.outputs import save_predictions, stream_writer
     from query2label.inference.predictor import Predictor
 
     predictor = Predictor.load(model, device=device)
     predictions = _Counted(
-        predictor.stream(paths, top_k=top_k, threshold=limits, batch_size=batch_size),
-        total=len(paths),
+        predict_samples(predictor, samples, top_k=top_k, threshold=limits, batch_size=batch_size),
+        total=len(samples),
         show_progress=sys.stderr.isatty()
         and (form == Format.TABLE or not sys.stdout.isatty() or out is not None),
     )
@@ -130,8 +130,8 @@ def predict_command(
     else:
         stream_writer(predictor.labels, form=form)(predictions, sys.stdout)
     if predictions.num_broken:
-        typer.echo(f"{predictions.num_broken} of {len(paths)} images could not be read.", err=True)
-    if predictions.num_broken == len(paths):
+        typer.echo(f"{predictions.num_broken} of {len(samples)} images could not be read.", err=True)
+    if predictions.num_broken == len(samples):
         raise typer.Exit(1)
 
 

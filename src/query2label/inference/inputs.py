@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from query2label.data.image_root import IMAGE_SUFFIXES
-from query2label.data.load import load_dataset
 from query2label.errors import DataError
 
 
@@ -25,17 +24,6 @@ def expand_inputs(arguments: Iterable[str]) -> list[Path]:
     if not paths:
         raise DataError("There is nothing to predict: give an image, a folder, a pattern or @list.")
     return paths
-
-
-def images_of_split(arguments: Iterable[str], split: str) -> list[Path]:
-    """The images of one split of data sets, in their order; what is wrong with the data is a `DataError`.
-
-    Args:
-        arguments: Each the path of a data set, as `load_dataset` takes it.
-        split: Such as `test`.
-    """
-    datasets = [load_dataset(argument, split=split) for argument in arguments]
-    return [sample.path for dataset in datasets for sample in dataset.samples]
 
 
 def images_in(folder: Path) -> list[Path]:
