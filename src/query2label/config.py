@@ -35,6 +35,9 @@ TimmName = Annotated[
 ]  # timm's `local-dir:` and `hf-hub:` are refused
 
 
+MapSide = Annotated[int, Field(ge=1, le=64)]
+
+
 class Section(BaseModel):
     """A frozen group of settings that refuses keys it does not know."""
 
@@ -49,7 +52,8 @@ class ModelConfig(Section):
     weights: str = "pretrained"
     """Where the backbone starts: `pretrained` (package, cache or hub), `none`, or a weights file."""
     start_from: str | None = None
-    """Trained model to start from instead, with its settings and preprocessing: a bundle, or its hub name."""
+    """Trained model to start from instead, with its settings and preprocessing: a bundle's folder or hub
+    name, or a published checkpoint."""
     output_stride: Literal[8, 16, 32] | None = None
     """Pixels per step of the feature map, for CNNs that can dilate: 8 or 16 look finer; unset: as usual."""
     freeze: Literal["none", "stem", "all"] = "none"
@@ -84,6 +88,8 @@ class ModelConfig(Section):
     stored_position: tuple[Side, Side] | None = None
     """(H, W) of the feature map whose position encoding is kept with the weights, as in imported checkpoints;
     maps of other shapes, and all maps where it is unset, get theirs computed."""
+    stored_masks: tuple[MapSide, MapSide] | None = None
+    """Likewise for a Swin backbone's attention masks."""
     csra_num_heads: Literal[1, 2, 4, 6, 8] = 1
     """Temperatures of the csra head."""
     csra_lambda: Annotated[float, Field(ge=0)] = 0.1

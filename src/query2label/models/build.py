@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from query2label.bundle import read_bundle, read_weights
+from query2label.bundle import Bundle, read_bundle, read_weights
 from query2label.config import ModelConfig, RunConfig
 from query2label.models.backbone import SpatialBackbone, build_backbone
 from query2label.models.head_csra import CsraHead
@@ -15,6 +17,7 @@ from query2label.models.head_ml_decoder import MLDecoderHead
 from query2label.models.head_query2label import LabelQueryHead
 from query2label.models.heads import Head
 from query2label.models.query2label import Query2Label
+from query2label.models.swin_masks import keep_masks
 from query2label.models.weights import check_fit, load_strictly
 from query2label.preprocess import PreprocessSpec
 
@@ -78,6 +81,8 @@ def build_head(config: ModelConfig, num_channels: int, num_labels: int) -> Head:
                 first_self_attention=config.first_self_attention,
                 other_self_attention=config.other_self_attention,
                 direct=config.attention == "direct",
+                keep_input_projection=config.keep_input_projection,
+                stored_position=config.stored_position,
             )
 
 
@@ -109,15 +114,24 @@ def load_model(path: Path) -> Query2Label:
     A bundle that cannot be read, and weights that do not fit the model, are each a `BundleError`; a head that
     claims to be larger than its weights is refused before it takes any memory.
     """
-    bundle, weights, source = read_bundle(path), read_weights(path), f"The weights file of {path}"
+    return restore_model(read_bundle(path), read_weights(path), source=f"The weights file of {path}")
+
+
+def restore_model(bundle: Bundle, weights: Mapping[str, Tensor], *, source: str) -> Query2Label:
+    """The model that a bundle describes, with these weights, in evaluation mode; errors as in `load_model`.
+
+    Args:
+        bundle: What the model is.
+        weights: Tensors by the model's names.
+        source: Where the weights came from, as the start of an error message.
+    """
     config, num_labels = bundle.model, len(bundle.labels)
     backbone = _configured_backbone(config, weights="none", image_size=bundle.preprocess.image_size)
     with torch.device("meta"):
         claimed = _configured_head(config, backbone, num_labels)
     check_fit(claimed, {k[5:]: v for k, v in weights.items() if k.startswith("head.")}, source=source)
-    model = Query2Label(backbone, _configured_head(config, backbone, num_labels))
+    model = Query2Label(backbone, _configured_head(config, backbone, num_labels), bundle=bundle)
     load_strictly(model, weights, source=source)
-    model.bundle = bundle
     return model.eval()
 
 
@@ -127,6 +141,8 @@ def _configured_backbone(
     backbone = build_backbone(
         config.backbone, weights=weights, image_size=image_size, output_stride=config.output_stride
     )
+    if config.stored_masks is not None:
+        keep_masks(backbone, config.stored_masks)
     backbone.freeze(config.freeze, norm=config.freeze_norm)
     return backbone
 

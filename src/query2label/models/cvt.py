@@ -8,11 +8,11 @@ width, not of one head's. Names are those of Microsoft's weights.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from jaxtyping import Float
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torch.nn import functional
@@ -63,7 +63,7 @@ class ConvAttention(nn.Module):
     def forward(self, tokens: Float[Tensor, "B T D"], height: int, width: int) -> Float[Tensor, "B T D"]:
         """Attended values; the last `height * width` tokens are the grid's, in raster order."""
         prefix = tokens[:, : self.num_prefix_tokens]
-        grid = tokens[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, (height, width))
+        grid = _as_map(tokens[:, self.num_prefix_tokens :], height, width)
         query, key, value = (
             self._split(projection(self._join(prefix, convolution(grid))))
             for convolution, projection in (
@@ -81,7 +81,7 @@ class ConvAttention(nn.Module):
         return torch.cat([prefix, tokens], dim=1) if self.num_prefix_tokens else tokens
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return tokens.reshape(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -148,7 +148,7 @@ class Stage(nn.Module):
             tokens = block(tokens, height, width)
         if self.cls_token is not None:
             tokens = tokens[:, 1:]
-        return tokens.transpose(1, 2).unflatten(2, (height, width))
+        return _as_map(tokens, height, width)
 
 
 class CvT(nn.Module):
@@ -195,7 +195,9 @@ class CvT(nn.Module):
 
     def forward_features(self, images: Float[Tensor, "B 3 height width"]) -> Float[Tensor, "B C H W"]:
         """The last stage's map, normalized."""
-        features = self.stage2(self.stage1(self.stage0(images)))
+        features: Tensor = images
+        for stage in (self.stage0, self.stage1, self.stage2):
+            features = cast(Stage, stage)(features)
         output: Tensor = self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return output
 
@@ -209,6 +211,10 @@ class CvT(nn.Module):
             "stem": r"^stage0\.patch_embed",
             "blocks": r"^stage(\d+)" if coarse else r"^stage(\d+)(?:\.blocks\.(\d+))?",
         }
+
+
+def _as_map(tokens: Tensor, height: int, width: int) -> Tensor:
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], height, width)
 
 
 def _depthwise(dim: int, stride: int) -> nn.Sequential:
@@ -250,7 +256,6 @@ def test_cvt(pretrained: bool, **options: Any) -> CvT:
 
 
 def _create(name: str, pretrained: bool, options: dict[str, Any]) -> CvT:
-    model: CvT = build_model_with_cfg(
-        CvT, name, pretrained, kwargs_filter=("num_classes", "in_chans", "global_pool"), **options
-    )
+    not_ours: Any = ("num_classes", "in_chans", "global_pool")  # timm's annotation allows one name only
+    model: CvT = build_model_with_cfg(CvT, name, pretrained, kwargs_filter=not_ours, **options)
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -121,6 +122,32 @@ class Query2Label(nn.Module):
         from query2label.models.build import load_model  # build.py knows this class
 
         return load_model(resolve_bundle_path(path_or_hub_id, revision=revision))
+
+    @classmethod
+    def from_published(
+        cls,
+        path: str | Path,
+        *,
+        num_heads: int = 4,
+        use_ema: bool = True,
+        label_names: Sequence[str] | None = None,
+    ) -> Query2Label:
+        """The model of a checkpoint that the authors' code wrote, in evaluation mode, with its `bundle`.
+
+        It takes images of any size that its backbone takes, not only of that in `bundle.preprocess`.
+
+        Args:
+            path: PyTorch or `.safetensors` file, as published or from one's own training.
+            num_heads: Attention heads, which no shape tells; 4 in all published models.
+            use_ema: Where the file holds averaged weights (EMA) beside the plain ones, take those.
+            label_names: In output order; unset: MS-COCO's where there are 80 labels, else `label 0`, ...
+
+        A file that is not there is a `ConfigError`; one that cannot be opened safely, or holds another
+        model, is a `BundleError`.
+        """
+        from query2label.models.published import load_published  # it knows this class
+
+        return load_published(Path(path), num_heads=num_heads, use_ema=use_ema, label_names=label_names)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Writes the model as a bundle folder, whole or not at all; a bundle that stood there is replaced.

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # the error alone: nothing is ever unpickled here
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.serialization import safe_globals
 
 from query2label.errors import BundleError, ConfigError
 
 _SHOWN_NAMES = 4
+_UNPICKLING_FAILURES = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError),
+    *(ValueError, struct.error),
+)
+"""What PyTorch's restricted unpickler raises where a file is damaged, besides its own error."""
+
+
+class _IgnoredType:
+    """Stands in for `numpy.dtype`: whatever a file says about it is dropped."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def _ignored_scalar(*_: object) -> None:
+    """Stands in for the function that makes NumPy's scalars."""
+
+
+_NUMPY_SCALARS: list[Any] = [
+    (_IgnoredType, "numpy.dtype"),
+    (_ignored_scalar, "numpy.core.multiarray.scalar"),  # as NumPy 1 writes it
+    (_ignored_scalar, "numpy._core.multiarray.scalar"),  # as NumPy 2 does
+]
+"""All that a file may name beyond what PyTorch allows by itself; not even NumPy's own code runs for it."""
 
 
 def read_weights_file(path: Path) -> dict[str, Tensor]:
@@ -24,22 +55,53 @@ def read_weights_file(path: Path) -> dict[str, Tensor]:
 
     Raises:
         ConfigError: If there is no such file.
-        BundleError: If it cannot be read, or holds anything but tensors.
+
+    A file that cannot be read, and one that holds anything but tensors, are each a `BundleError`.
     """
     if not path.is_file():
         raise ConfigError(
             f"There is no weights file {path}: model.weights is `pretrained`, `none`, or the path of a file."
         )
-    try:
-        content = load_file(path) if path.suffix == ".safetensors" else _load_pickle_safely(path)
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise BundleError(f"The weights file {path} cannot be read: {_first_line(error)}.") from None
+    content = read_checkpoint(path)
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    return named_tensors(content, path)
+
+
+def named_tensors(content: object, path: Path) -> dict[str, Tensor]:
+    """A state dict out of `path`, if it is one.
+
+    Raises:
+        BundleError: If it is anything but tensors with values by name.
+    """
+    if not isinstance(content, Mapping) or not all(map(_has_values, content.values())):
         raise BundleError(f"The weights file {path} does not hold named tensors: give a state dict.")
-    return {str(name): tensor for name, tensor in content.items()}
+    return {str(name): tensor.detach() for name, tensor in content.items()}
+
+
+def _has_values(value: object) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_nested or value.is_complex())
+    )
+
+
+def read_checkpoint(path: Path) -> object:
+    """What a `.safetensors` or PyTorch file holds, on the CPU; nothing in it is ever executed.
+
+    Besides tensors, a PyTorch file may hold plain Python values and NumPy's scalars; the latter become None.
+    Tensors of a file in PyTorch's zip form stay in the file until they are used.
+
+    Raises:
+        BundleError: If it cannot be read, or holds anything else.
+    """
+    try:
+        return load_file(path) if path.suffix == ".safetensors" else _load_pickle_safely(path)
+    except (OSError, MemoryError, SafetensorError, zipfile.BadZipFile, *_UNPICKLING_FAILURES) as error:
+        raise BundleError(f"The weights file {path} cannot be read: {_first_line(error)}.") from None
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
@@ -80,14 +142,39 @@ def check_fit(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) 
 
 
 def _load_pickle_safely(path: Path) -> object:
+    """The content of a PyTorch file.
+
+    Raises:
+        BundleError: If it asks for more than tensors, plain values and NumPy's scalars.
+    """
+    in_zip_form = zipfile.is_zipfile(path)
+    if in_zip_form:
+        _check_entries(path)
     try:
-        with warnings.catch_warnings(action="ignore"):  # what is odd about the file, the error says
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # What is odd about the file, the error says.
+        with warnings.catch_warnings(action="ignore"), safe_globals(_NUMPY_SCALARS):
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=in_zip_form)
     except UnpicklingError:
         raise BundleError(
             f"The weights file {path} holds Python objects or is damaged: such a file could run code and is "
             "not opened; save it again with tensors only, best as safetensors."
         ) from None
+
+
+def _check_entries(path: Path) -> None:
+    """Refuses archives that unpack to more than they are: PyTorch never compresses.
+
+    Raises:
+        BundleError: If this is such an archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if sum(entry.file_size for entry in entries) > path.stat().st_size or any(
+        entry.compress_type != zipfile.ZIP_STORED for entry in entries
+    ):
+        raise BundleError(
+            f"The weights file {path} unpacks to more than it is, as no file of PyTorch does: it is refused."
+        )
 
 
 def _differently_shaped(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
