@@ -9,6 +9,7 @@ DataFormat = Literal[
     "coco",
     "voc",
     "nuswide",
+    "vg500",
     "sidecar",
     "folders",
 ]

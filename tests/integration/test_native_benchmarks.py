@@ -63,11 +63,23 @@ def write_nuswide_table(folder: Path) -> None:
     write(folder / "nus_wid_data.csv", rows)
 
 
+def write_vg500(folder: Path) -> None:
+    index = {}
+    for split, numbers in NUMBERS.items():
+        write(folder / f"{split}_list_500.txt", [f"{2_400_000 + number}.jpg" for number in numbers])
+        for number in numbers:
+            name = f"{2_400_000 + number}.jpg"
+            draw(folder / ("VG_100K_2" if number % 3 else "VG_100K") / name, number)
+            index[name] = [3 * LABELS.index(label) for label in labels_of(number)]
+    (folder / "vg_category_500_labels_index.json").write_text(json.dumps(index))
+
+
 @pytest.mark.parametrize(
     ("write_data", "layout", "num_labels", "num_images"),
     [
         (write_nuswide, "nuswide", 3, {"train": NUM_TRAIN, "test": NUM_TEST}),
         (write_nuswide_table, "table", 3, {"train": NUM_TRAIN, "val": NUM_TEST}),
+        (write_vg500, "vg500", 500, {"train": NUM_TRAIN, "test": NUM_TEST}),
     ],
 )
 def test_native_form__is_checked_and_trained_on_by_its_path(

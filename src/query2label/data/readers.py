@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from query2label.data import coco, folders, nuswide, sidecar, table, voc
+from query2label.data import coco, folders, nuswide, sidecar, table, vg500, voc
 from query2label.data.columns import TABLE_SUFFIXES
 from query2label.data.samples import Dataset
 from query2label.errors import DataError
@@ -55,6 +55,12 @@ READERS: Final[dict[DataFormat, Reader]] = {
         nuswide.looks_like,
         "NUS-WIDE (Groundtruth/TrainTestLabels)",
         nuswide.read,
+        frozenset({"image_root", "check_files"}),
+    ),
+    "vg500": Reader(
+        vg500.looks_like,
+        "Visual Genome 500 (vg_category_500_labels_index.json)",
+        vg500.read,
         frozenset({"image_root", "check_files"}),
     ),
     "coco": Reader(

@@ -24,6 +24,8 @@ MakeText = Callable[[str, str], Path]
         (["Groundtruth/TrainTestLabels/x.txt", "nus_wid_data.csv"], "nus_wid_data.csv", "table"),
         (["nus_wid_data.csv", "images/a.jpg"], "", "table"),
         (["Groundtruth/a.jpg", "Flickr/b.jpg"], "", "folders"),
+        (["vg_category_500_labels_index.json", "train_list_500.txt", "VG_100K/1.jpg"], "", "vg500"),
+        (["ssgrl_partition/vg_category_500_labels_index.json", "objects.json"], "", "vg500"),
         (["a.jpg", "a.txt"], "", "sidecar"),
         (["train/a.jpg", "train/a.txt", "info.json"], "", "sidecar"),
         (["dog/a.jpg", "cat/b.jpg", "README.txt"], "", "folders"),
