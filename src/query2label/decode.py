@@ -80,6 +80,12 @@ _TRANSPOSE: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE: Final = {
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+}
 _EXIF_ORIENTATION: Final = 0x0112
 
 _PILLOW_WARNINGS: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
@@ -110,6 +116,21 @@ def load_image(source: ImageSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
             return _decode(io.BytesIO(source), len(source), max_pixels)
         with _open_file(Path(source)) as file:
             return _decode(file, os.fstat(file.fileno()).st_size, max_pixels)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """The (height, width) of the image that `load_image` gives, from the file's header alone.
+
+    It takes a small part of the time, and does not show that the rest of the file is damaged. What is no
+    image is an `ImageError` as there.
+    """
+    with _quiet_pillow(), _open_file(path) as file:
+        plugin = _plugin(file.read(512))
+        file.seek(0)
+        with _explained_decoding():
+            image = plugin(file)
+        is_on_its_side = _TRANSPOSE.get(_orientation(image)) in _ON_ITS_SIDE
+        return (image.width, image.height) if is_on_its_side else (image.height, image.width)
 
 
 @contextlib.contextmanager

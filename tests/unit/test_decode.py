@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from query2label.decode import load_image
+from query2label.decode import image_size, load_image
 from query2label.errors import ImageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -83,6 +83,33 @@ def test_load_image__turns_jpeg_like_the_stored_pixels(orientation: int) -> None
     data = encoded(Image.fromarray(PIXELS), "JPEG", exif=exif)
     stored = np.asarray(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(np.asarray(load_image(data)), ORIENTATIONS[orientation](stored))
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_image_size__is_that_of_the_displayed_image(
+    tmp_path: Path, format_name: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"exif": exif} if format_name in {"JPEG", "PNG", "WEBP", "TIFF"} else {}
+    path = tmp_path / "image"
+    Image.new("RGB", (12, 7)).save(path, format_name, **options)
+    image = load_image(path)
+    assert image_size(path) == (image.height, image.width)
+    assert {image.height, image.width} == {7, 12}
+
+
+def test_image_size__reads_the_header_only(tmp_path: Path) -> None:
+    path = tmp_path / "image.jpg"
+    Image.effect_noise((400, 300), 50).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    assert image_size(path) == (300, 400)
+    path.write_bytes(b"no image")
+    with pytest.raises(ImageError, match="It is not a JPEG"):
+        image_size(path)
+    with pytest.raises(ImageError, match="There is no such file"):
+        image_size(tmp_path / "absent.jpg")
 
 
 def test_load_image__turns_pil_images_and_leaves_them_as_they_were() -> None:
