@@ -6,6 +6,7 @@ from typing import Literal
 
 DataFormat = Literal[
     "table",
+    "cvat",
     "coco",
     "voc",
     "nuswide",
