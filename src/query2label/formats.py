@@ -7,6 +7,7 @@ from typing import Literal
 DataFormat = Literal[
     "table",
     "cvat",
+    "datumaro",
     "coco",
     "voc",
     "nuswide",
