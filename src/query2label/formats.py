@@ -7,6 +7,7 @@ from typing import Literal
 DataFormat = Literal[
     "table",
     "cvat",
+    "labelstudio",
     "datumaro",
     "coco",
     "voc",

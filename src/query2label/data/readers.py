@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from query2label.data import coco, cvat, datumaro, folders, nuswide, sidecar, table, vg500, voc
+from query2label.data import coco, cvat, datumaro, folders, labelstudio, nuswide, sidecar, table, vg500, voc
 from query2label.data.columns import TABLE_SUFFIXES
 from query2label.data.samples import Dataset
 from query2label.errors import DataError
@@ -67,6 +67,13 @@ READERS: Final[dict[DataFormat, Reader]] = {
         cvat.looks_like,
         "CVAT for images (annotations.xml)",
         cvat.read,
+        frozenset({"image_root", "check_files"}),
+        reads_files=True,
+    ),
+    "labelstudio": Reader(
+        labelstudio.looks_like,
+        "a Label Studio export (.json)",
+        labelstudio.read,
         frozenset({"image_root", "check_files"}),
         reads_files=True,
     ),
