@@ -9,6 +9,7 @@ DataFormat = Literal[
     "cvat",
     "labelstudio",
     "datumaro",
+    "yolo",
     "coco",
     "voc",
     "nuswide",

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from query2label.data import coco, cvat, datumaro, folders, labelstudio, nuswide, sidecar, table, vg500, voc
+from query2label.data import (
+    coco,
+    cvat,
+    datumaro,
+    folders,
+    labelstudio,
+    nuswide,
+    sidecar,
+    table,
+    vg500,
+    voc,
+    yolo,
+)
 from query2label.data.columns import TABLE_SUFFIXES
 from query2label.data.samples import Dataset
 from query2label.errors import DataError
@@ -82,6 +94,13 @@ READERS: Final[dict[DataFormat, Reader]] = {
         "Datumaro (annotations/*.json)",
         datumaro.read,
         frozenset({"image_root", "check_files"}),
+        reads_files=True,
+    ),
+    "yolo": Reader(
+        yolo.looks_like,
+        "YOLO (data.yaml, or classes.txt and .txt files of boxes)",
+        yolo.read,
+        frozenset({"image_root", "check_files", "only_split"}),
         reads_files=True,
     ),
     "coco": Reader(

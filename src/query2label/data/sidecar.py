@@ -8,7 +8,6 @@ else they are in alphabetical order.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,12 +21,12 @@ from query2label.data.annotation_files import (
 )
 from query2label.data.image_root import ImageRoot, is_image_name, refuse_outside, walk_files
 from query2label.data.samples import Dataset, Problem, ProblemError, Sample
+from query2label.data.yolo_lines import is_yolo_line
 from query2label.errors import DataError
 from query2label.labels import LabelSet
 
 LABEL_FILES: Final = ("labels.txt", "classes.txt")
 _MAX_LABEL_FILE_BYTES: Final = 2**20
-_YOLO_LINE: Final = re.compile(r"\d+(\s+[\d.eE+-]+){4,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +119,9 @@ def _check_inside(root: ImageRoot, folder: Path, name: str) -> None:
 def _names(file: Path) -> dict[str, int]:
     names: dict[str, int] = {}
     for number, line in enumerate(read_text(file, max_bytes=_MAX_LABEL_FILE_BYTES).split("\n"), start=1):
-        if _YOLO_LINE.fullmatch(line.strip()):
-            raise ProblemError(file, "has numbers of a box (YOLO), not the names of labels", number)
+        if is_yolo_line(line):
+            reason = "has numbers of a box (YOLO), not names: name the classes in data.yaml or classes.txt"
+            raise ProblemError(file, reason, number)
         for part in line.split(","):
             name = part.strip()
             if name:

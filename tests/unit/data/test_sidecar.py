@@ -67,7 +67,7 @@ def test_read__collects_what_is_wrong(make_text: MakeText, tmp_path: Path) -> No
     assert found[0] == "alone.txt: is missing: each image needs its labels"
     assert found[1] == "d.png: has the same label file as d.jpg: rename one"
     assert found[2].startswith("e.txt: image 'e.txt' leads out of")
-    assert found[3] == "f.txt:1: has numbers of a box (YOLO), not the names of labels"
+    assert found[3] == "f.txt:1: has numbers of a box (YOLO), not names: name the classes in data.yaml or classes.txt"
     assert found[4].startswith("g.jpg: image 'g.jpg' leads out of")
     assert found[5] == "c.txt: has no image beside it"
     assert len(found) == 6
