@@ -40,6 +40,51 @@ def test_detect_format__looks_at_names(
     assert detect_format(tmp_path / name) == expected
 
 
+_YOLO_YAML = "train: images/train\nnames: [a, b]\n"
+_TASKS = '[\n  {"id": 1, "annotations": [], "data": {"image": "a.jpg"}}]'
+_DATUMARO = '{"info": {}, "categories": {"label": {"labels": []}}, "items": []}'
+_COCO = '{"info": {}, "images": [], "annotations": [], "categories": []}'
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "expected"),
+    [
+        ({"annotations.xml": "<?xml version='1.0'?>\n<annotations>", "images/a.jpg": ""}, "", "cvat"),
+        ({"job.xml": "<annotations>"}, "job.xml", "cvat"),
+        ({"export.json": _TASKS, "images/a.jpg": ""}, "", "labelstudio"),
+        ({"export.json": _TASKS}, "export.json", "labelstudio"),
+        ({"min.json": '[{"image": "a.jpg", "choice": "b", "annotator": 1}]'}, "", "labelstudio"),
+        ({"min.json": '[{"image": "a.jpg", "choice": "b"}]'}, "min.json", "labelstudio"),
+        ({"annotations/train.json": _DATUMARO}, "", "datumaro"),
+        ({"annotations/train.json": _DATUMARO}, "annotations/train.json", "datumaro"),
+        ({"x.json": '\ufeff {"dm_format_version": "1.0"'}, "x.json", "datumaro"),
+        ({"annotations/train.json": _COCO}, "", "coco"),
+        ({"annotations/instances_train.json": _COCO, "images/train/a.jpg": ""}, "", "coco"),
+        # Another tool's labels beside COCO's, without names.
+        ({"annotations/instances_train.json": _COCO, "labels/a.txt": "0 0.5 0.5 1 1"}, "", "coco"),
+        ({"annotations/instances_train.json": _COCO, "data.yaml": _YOLO_YAML}, "", "yolo"),
+        ({"data.yaml": _YOLO_YAML, "train/a.jpg": "", "train/a.txt": "0 0 0 1 1"}, "", "yolo"),
+        ({"data.yml": _YOLO_YAML}, "data.yml", "yolo"),
+        ({"obj.data": "names = obj.names"}, "", "yolo"),
+        ({"classes.txt": "a", "a.jpg": "", "a.txt": "\n0 0.5 0.5 1 1\n"}, "", "yolo"),
+        ({"labels/a.txt": "0 0.5 0.5 1 1", "images/a.jpg": ""}, "", "yolo"),
+        ({"classes.txt": "a", "a.jpg": "", "a.txt": "a"}, "", "sidecar"),
+        ({"classes.txt": "a", "a.jpg": "", "a.txt": ""}, "", "sidecar"),
+        ({"config.yaml": "names: x", "a.jpg": "", "a.txt": "a"}, "", "sidecar"),
+        ({"a.jpg": "", "a.txt": "0 0.5 0.5 1 1"}, "", "sidecar"),
+        ({"info.json": "[1, 2]", "a.jpg": "", "a.txt": "a"}, "", "sidecar"),
+        ({"notes.xml": "<annotation>", "labels.csv": ""}, "", "table"),
+        ({"VOC2012/Annotations/a.xml": "<annotations>", "VOC2012/JPEGImages/a.jpg": ""}, "", "voc"),
+    ],
+)
+def test_detect_format__looks_at_the_start_of_files(
+    make_text: MakeText, tmp_path: Path, files: dict[str, str], name: str, expected: str
+) -> None:
+    for file, text in files.items():
+        make_text(file, text)
+    assert detect_format(tmp_path / name) == expected
+
+
 @pytest.mark.parametrize("files", [[], ["a.jpg"], ["notes.md"], ["set/a.jpg", "set/labels.csv"]])
 def test_detect_format__says_what_was_looked_for(
     make_text: MakeText, tmp_path: Path, files: list[str]
