@@ -70,7 +70,8 @@ def read(
         except ProblemError as error:
             problems.append(error.problem)
     if problems and not images:
-        raise ProblemError(file, f"has no task that can be used; the first because: {problems[0].message}")
+        reason = f"has no task that can be used; the first because: {problems[0].message}"
+        raise ProblemError(file, f"{reason} (images that lie elsewhere: --images FOLDER)")
     if num_without:
         notes.append(f"Tasks without annotations, left out: {num_without}.")
     label_set = labels or label_file(file.parent) or used_labels(file, images.values())

@@ -54,7 +54,7 @@ def read(path: Path, *, labels: LabelSet | None = None) -> Dataset:
     root = ImageRoot(path)
     for folder, names in walk_files(path):
         images += _folder_images(root, folder, names, problems)
-    label_set = labels or label_file(path) or _used(path, images)
+    label_set = labels or label_file(path) or _used(path, images, problems)
     samples = []
     for image in images:
         try:
@@ -129,10 +129,11 @@ def _names(file: Path) -> dict[str, int]:
     return names
 
 
-def _used(path: Path, images: list[_Image]) -> LabelSet:
+def _used(path: Path, images: list[_Image], problems: list[Problem]) -> LabelSet:
     names = sorted({name for image in images for name in image.names})
     if not names:
-        raise ProblemError(path, "has no label in any of the files beside its images")
+        first = f"; the first problem: {problems[0]}" if problems else ""
+        raise ProblemError(path, f"has no label in any of the files beside its images{first}")
     for image in images:
         for name, line in image.names.items():
             try:

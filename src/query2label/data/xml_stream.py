@@ -68,7 +68,8 @@ class _Reader:
         try:
             self._parser.Parse(chunk, is_last)
         except expat.ExpatError as error:
-            reason = expat.ErrorString(error.code)
+            is_cut_off = is_last and error.code == expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS]
+            reason = "it ends too early" if is_cut_off else expat.ErrorString(error.code)
             raise ProblemError(self._path, f"is not valid XML: {reason}", error.lineno) from error
         except (ValueError, LookupError) as error:  # an encoding that nobody knows
             raise ProblemError(self._path, f"is not valid XML: {error}", self._line) from error

@@ -67,7 +67,10 @@ def test_read__collects_what_is_wrong(make_text: MakeText, tmp_path: Path) -> No
     assert found[0] == "alone.txt: is missing: each image needs its labels"
     assert found[1] == "d.png: has the same label file as d.jpg: rename one"
     assert found[2].startswith("e.txt: image 'e.txt' leads out of")
-    assert found[3] == "f.txt:1: has numbers of a box (YOLO), not names: name the classes in data.yaml or classes.txt"
+    assert (
+        found[3]
+        == "f.txt:1: has numbers of a box (YOLO), not names: name the classes in data.yaml or classes.txt"
+    )
     assert found[4].startswith("g.jpg: image 'g.jpg' leads out of")
     assert found[5] == "c.txt: has no image beside it"
     assert len(found) == 6
@@ -77,6 +80,9 @@ def test_read__refuses_data_without_labels(make_text: MakeText, tmp_path: Path) 
     make_text("a.jpg", "")
     make_text("a.txt", "")
     with pytest.raises(ProblemError, match="has no label in any of the files"):
+        sidecar.read(tmp_path)
+    make_text("a.txt", "0 0.5 0.5 1 1")
+    with pytest.raises(ProblemError, match=r"; the first problem: .*a.txt:1: has numbers of a box \(YOLO\)"):
         sidecar.read(tmp_path)
     make_text("a.txt", "dog\nd\x1bg")
     with pytest.raises(ProblemError, match=r"a.txt:2: label name .*control characters"):

@@ -48,7 +48,9 @@ def test_read_elements__places_what_the_handler_refuses(make_text: MakeText, tag
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r":1: is not valid XML: no element found"),
+        ("", r":1: is not valid XML: it ends too early"),
+        ("<a>\n<b></b>", r":2: is not valid XML: it ends too early"),
+        ("<a>\n<b", r":2: is not valid XML: unclosed token"),
         ("<a>\n<b></a>", r":2: is not valid XML: mismatched tag"),
         ("<a>\n&x;</a>", r":2: is not valid XML: undefined entity"),
         ("<?xml version='1.0' encoding='nonsense'?><a/>", r":1: is not valid XML: unknown encoding"),
