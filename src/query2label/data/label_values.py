@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from query2label.data.annotation_files import check_label_name
@@ -38,6 +38,23 @@ def named_labels(value: Any, names: LabelSet | None) -> tuple[str, ...]:
         else:
             raise DataError(f"the labels have {_shortened(each)} in them: expected names or indices")
     return tuple(found)
+
+
+def judged_once(positive: Collection[str], unknown: Collection[str]) -> frozenset[str]:
+    """The unknown labels of an image.
+
+    Raises:
+        DataError: If one of them is positive.
+    """
+    twice = next((name for name in unknown if name in positive), None)
+    if twice is not None:
+        raise DataError(f"label {twice!r} is both given and unknown")
+    return frozenset(unknown)
+
+
+def in_order(labels: LabelSet) -> LabelSet:
+    """Labels that are all numbers by their value; others as they are."""
+    return LabelSet(sorted(labels, key=int)) if all(map(str.isdecimal, labels)) else labels
 
 
 def _name(index: int, names: LabelSet | None) -> str:

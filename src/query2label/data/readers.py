@@ -18,6 +18,7 @@ from query2label.data import (
     table,
     vg500,
     voc,
+    webdataset,
     yolo,
 )
 from query2label.data.columns import TABLE_SUFFIXES
@@ -103,6 +104,7 @@ READERS: Final[dict[DataFormat, Reader]] = {
         frozenset({"image_root", "check_files", "only_split"}),
         reads_files=True,
     ),
+    "webdataset": Reader(webdataset.looks_like, "WebDataset (*.tar)", webdataset.read, reads_files=True),
     "coco": Reader(
         coco.looks_like,
         "COCO (annotations/instances_*.json)",

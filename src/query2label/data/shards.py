@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Never
 
 from query2label.data.annotation_files import STANDARD_SPLITS, split_name
+from query2label.data.samples import Problem, ProblemError
 
-_OF_HOW_MANY: Final = re.compile(r"(.+)-\d{5}-of-\d{5}")
+OF_HOW_MANY: Final = re.compile(r"(.+)-\d{5}-of-\d{5}")
+"""The name of one of several files, with its number and how many there are."""
 
 
 def files_called(
@@ -35,13 +37,27 @@ def files_called(
             yield from files_called(entry, suffixes, also_in=also_in, depth=depth - 1)
 
 
+def refuse_empty(path: Path, what: str, problems: Sequence[Problem]) -> Never:
+    """Says that no `what` of the data at `path` can be used, and the first reason.
+
+    Raises:
+        ProblemError: In any case.
+    """
+    if not problems:
+        raise ProblemError(path, f"has no {what} in it")
+    first = problems[0]
+    if first.path == path:
+        raise ProblemError(path, first.message, first.line)
+    raise ProblemError(path, f"has no {what} that can be used; the first problem is: {first}")
+
+
 def split_of_shard(relative: Path) -> str | None:
     """The split that a shard is of, by its folders and its name; None where they name none.
 
     In `x-00000-of-00005` it is `x`, whatever that is. Otherwise it is the first of the usual names (`train`,
     `valid`, ...) that is a folder, or a part of the file's name between `-`, `_` and `.`.
     """
-    numbered = _OF_HOW_MANY.match(relative.name)
+    numbered = OF_HOW_MANY.match(relative.name)
     if numbered:
         return split_name(numbered[1])
     parts = [*relative.parts[:-1], *re.split(r"[-_.\s]", relative.name)]
