@@ -1,5 +1,6 @@
 """Runs that start from a trained model, whose labels are partly others."""
 
+import json
 import os
 import shutil
 import signal
@@ -163,6 +164,31 @@ def test_train__from_a_direct_head_keeps_its_projection_and_the_cache(shapes, re
     assert torch.equal(projections[0], projections[2])
     best = max(new.epochs, key=lambda record: record["map"])
     assert best["map"] == pytest.approx(new.report.map, abs=1e-9)  # cached features are those of the model
+
+
+def test_train__from_a_checkpoint_of_the_authors(shared_dir, shapes, tmp_path):
+    case = json.loads((shared_dir / "golden" / "R18-96-plain.json").read_text())
+    weights = {name: torch.rand(shape) / 99 for name, shape in case["keys"].items()}
+    torch.save({"state_dict": weights, "epoch": 3}, tmp_path / "checkpoint.pkl")
+    data = shutil.copytree(shapes, tmp_path / "data")
+    table = (data / "labels.csv").read_text().replace(names(shapes)[1], "label 3")  # 80 have names of MS-COCO
+    (data / "labels.csv").write_text(table)
+    result = run(data, tmp_path / "run", "optim.lr=1e-12", start_from=tmp_path / "checkpoint.pkl")
+    said = "checkpoint.pkl: 1 label (label 3) kept; 2 labels"
+    assert said in (tmp_path / "run" / "log.txt").read_text()
+    bundle, found = read_bundle(result.best), read_weights(result.best)
+    row = bundle.labels.index("label 3")
+    assert (bundle.model.backbone.partition(".")[0], bundle.model.start_from) == (
+        "resnet18",
+        "checkpoint.pkl",
+    )
+    assert bundle.preprocess.image_size == (96, 96)
+    torch.testing.assert_close(found["head.label_queries"][row], weights["query_embed.weight"][3])
+    torch.testing.assert_close(found["head.output_weight"][row], weights["fc.W"][0, 3])
+    torch.testing.assert_close(found["head.output_bias"][row], weights["fc.b"][0, 3])
+    torch.testing.assert_close(
+        found["backbone.model.layer4.0.conv1.weight"], weights["backbone.0.body.layer4.0.conv1.weight"]
+    )
 
 
 def test_train__from_a_model_of_another_form_writes_nothing(source, shapes, tmp_path):

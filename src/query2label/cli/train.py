@@ -31,8 +31,8 @@ def train_command(
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="Start from a trained model (a bundle folder, or its name on the Hugging Face hub): labels "
-            "of the same name keep what they have learned.",
+            help="Start from a trained model (a bundle folder, its name on the Hugging Face hub, or a "
+            "published checkpoint): labels of the same name keep what they have learned.",
             show_default=False,
         ),
     ] = None,
@@ -61,7 +61,7 @@ def train_command(
     A signal (Ctrl-C, SIGTERM) saves the run and ends it within a step; `--resume` goes on. Several processes:
     torchrun --nproc-per-node N -m query2label train ...
     """
-    if resume is not None and not (data is out is recipe is from_ is None):
+    if resume is not None and any(option is not None for option in (data, out, recipe, from_)):
         raise ConfigError(
             "--resume RUN goes on with the run's own data, folder, recipe and start: leave these away."
         )

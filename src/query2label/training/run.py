@@ -83,9 +83,10 @@ def train(
         out: New folder for the run.
         data: Folder or file with the labelled images; `data.path` of the configuration counts where unset.
         recipe: Name of a shipped recipe, or path of a TOML file.
-        start_from: A trained model to go on from, with these labels or others: a bundle folder or its name on
-            the Hugging Face hub. Its settings and preprocessing count where recipe and overrides say nothing;
-            labels of the same name keep their weights. `model.start_from` counts where unset.
+        start_from: A trained model to go on from, with these labels or others: a bundle folder, its name on
+            the Hugging Face hub, or a checkpoint of the authors' code. Its settings and preprocessing count
+            where recipe and overrides say nothing; labels of the same name keep their weights.
+            `model.start_from` counts where unset.
         overrides: Settings like `train.epochs=10`.
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
         quiet: Say nothing; `log.txt` has it all.

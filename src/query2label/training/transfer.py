@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from query2label.errors import BundleError, ConfigError
 from query2label.models.backbone import build_backbone
 from query2label.models.build import build_head, feedforward_dim, hidden_dim
 from query2label.models.head_ml_decoder import MLDecoderHead
+from query2label.models.published import load_published
 from query2label.models.query2label import Query2Label
 from query2label.models.weights import check_fit, load_strictly
 from query2label.training.progress import named
@@ -98,12 +99,16 @@ def configure(
 
 
 def read_source(start_from: str) -> Source:
-    """The trained model of a bundle folder, or of a bundle on the hub.
+    """The trained model of a bundle folder, a bundle on the hub, or a checkpoint file of the authors' code.
 
     One that is not there or cannot be read is a `BundleError`.
     """
+    path = Path(start_from)
+    name = str(path.absolute()) if path.exists() else start_from
+    if path.is_file():
+        model = load_published(path)
+        return Source(name, cast(Bundle, model.bundle), model.state_dict())
     folder = resolve_bundle_path(start_from)
-    name = str(Path(start_from).absolute()) if Path(start_from).exists() else start_from
     return Source(name, read_bundle(folder), read_weights(folder))
 
 
