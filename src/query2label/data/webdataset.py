@@ -40,7 +40,7 @@ SHARD_SUFFIXES: Final = (".tar",)
 _COMPRESSED_SUFFIXES: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _MAX_DIGITS: Final = 9
 _NUM_LOOKED_AT: Final = 16
-_NUMBERED: Final = re.compile(r".*\d{3,}\.(tar\b.*|tgz)")
+_NUMBERED: Final = re.compile(r"(.*[-_.])?\d{3,}\.(tar\b.*|tgz)")
 
 
 def read(path: Path, *, labels: LabelSet | None = None) -> Dataset:
@@ -52,8 +52,8 @@ def read(path: Path, *, labels: LabelSet | None = None) -> Dataset:
             does not have is unknown.
 
     Returns:
-        The images in the order of shards and members; members with anything wrong are problems. It is refused with a
-        `ProblemError` if no sample can be used.
+        The images in the order of shards and members; members with anything wrong are problems. It is refused
+        with a `ProblemError` if no sample can be used.
     """
     folder = path if path.is_dir() else path.parent
     shards = list(shards_in(path)) if path.is_dir() else [path]
@@ -74,13 +74,13 @@ def read(path: Path, *, labels: LabelSet | None = None) -> Dataset:
 
 
 def looks_like(path: Path) -> bool:
-    """Whether a file is called like a shard, or a folder has numbered shards, or one that begins as one.
+    """Whether a file is called like a shard, or a folder has one that begins as one (or is broken).
 
     Archives of another kind are left beside what was unpacked from them, so that a name alone says little.
     """
     if not path.is_dir():
         return path.name.lower().endswith((*SHARD_SUFFIXES, *_COMPRESSED_SUFFIXES))
-    return any(_NUMBERED.fullmatch(shard.name) or _begins_with_a_sample(shard) for shard in shards_in(path))
+    return any(map(_begins_with_a_sample, shards_in(path)))
 
 
 def shards_in(folder: Path) -> Iterator[Path]:
@@ -92,7 +92,7 @@ def _begins_with_a_sample(shard: Path) -> bool:
     try:
         found = samples_of(shard, islice(tar_members(shard), _NUM_LOOKED_AT), [])
     except ProblemError:
-        return False
+        return _NUMBERED.fullmatch(shard.name) is not None
     return any(sample.images and sample.labels for sample in found)
 
 

@@ -308,8 +308,8 @@ def test_read__a_shard_behind_a_link(make_shard: MakeShard, tmp_path: Path) -> N
         ("train/any.tar", {"a.jpg": None, "a.cls": "0"}, True),
         ("other/any.tar", {"a.jpg": None, "a.cls": "0"}, False),
         ("VOCtrainval.tar", {"VOC/JPEGImages/a.jpg": None, "VOC/Annotations/a.xml": "<a/>"}, False),
-        ("train-000000.tar", {}, True),
-        ("train-000000.tar.gz", {}, True),
+        ("train-000000.tar", {}, False),
+        ("train-000000.tar.gz", {"a.jpg": None, "a.cls": "0"}, True),
     ],
 )
 def test_looks_like__a_folder_of_shards(
