@@ -1,4 +1,4 @@
-"""The names that labelled images are asked for by: their layouts, and what difficult objects mean."""
+"""Names that people choose by: layouts of labelled images, what difficult objects mean, forms of exports."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ DataFormat = Literal[
     "nuswide",
     "vg500",
     "webdataset",
+    "huggingface",
     "sidecar",
     "folders",
 ]
@@ -25,3 +26,12 @@ DataFormatOrAuto = Literal["auto", DataFormat]
 
 Difficult = Literal["ignore", "positive", "negative"]
 """What a label is in an image where all its objects are marked difficult: unknown, positive or absent."""
+
+ExportTarget = Literal["onnx", "openvino", "torch"]
+"""What a model is exported for."""
+
+ExportPrecision = Literal["fp32", "fp16", "bf16"]
+"""Numbers of an exported model."""
+
+RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
+"""What computes a model's logits; `auto` is the fastest one that is installed and can."""
