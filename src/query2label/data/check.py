@@ -187,17 +187,18 @@ def _split(sample: Sample) -> str:
 
 
 def _label_counts(dataset: Dataset) -> tuple[LabelCounts, ...]:
-    splits = list(dict.fromkeys(map(_split, dataset.samples)))
-    positive: Counter[tuple[int, str]] = Counter()
-    unknown: Counter[tuple[int, str]] = Counter()
-    for sample in dataset.samples:
-        positive.update((index, _split(sample)) for index in sample.positive)
-        unknown.update((index, _split(sample)) for index in sample.unknown)
+    targets = dataset.targets()
+    splits = list(map(_split, dataset.samples))
+    parts = {split: targets[[each == split for each in splits]] for split in dict.fromkeys(splits)}
+    positive, unknown = (
+        {split: (part == target).sum(axis=0).tolist() for split, part in parts.items()}
+        for target in (1, UNKNOWN)
+    )
     return tuple(
         LabelCounts(
             label,
-            {split: positive[index, split] for split in splits},
-            {split: unknown[index, split] for split in splits},
+            {split: numbers[index] for split, numbers in positive.items()},
+            {split: numbers[index] for split, numbers in unknown.items()},
         )
         for index, label in enumerate(dataset.labels)
     )

@@ -24,7 +24,6 @@ from query2label.data.randomness import derive_seed
 from query2label.data.samples import Dataset
 from query2label.data.workers import LostJobError, Report, ordered_results
 from query2label.errors import DataError, ImageError
-from query2label.labels import UNKNOWN
 from query2label.preprocess import PreprocessSpec, load_image, preprocess
 
 MAX_REPLACEMENTS: Final = 50
@@ -265,9 +264,7 @@ def _to_batch(part: _Decoded, dataset: Dataset, *, pin_memory: bool) -> Batch:
 
 
 def _targets(dataset: Dataset, indices: Indices) -> npt.NDArray[np.float32]:
-    targets = np.zeros((len(indices), len(dataset.labels)), dtype=np.float32)
-    for row, index in enumerate(indices.tolist()):
-        sample = dataset.samples[index]
-        targets[row, list(sample.positive)] = 1
-        targets[row, list(sample.unknown)] = UNKNOWN
+    targets = np.empty((len(indices), len(dataset.labels)), dtype=np.float32)
+    for index, row in zip(indices.tolist(), targets, strict=True):
+        dataset.samples[index].write_targets(row)
     return targets

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -27,18 +28,68 @@ class Box:
     """Area in square pixels as the format states it (a mask's where there is one), else width * height."""
 
 
+class AllBut(Sequence[int]):
+    """The output indices of all labels but some, in ascending order.
+
+    It holds only the others: of thousands of labels, a handful are known in each image of some data.
+    """
+
+    __slots__ = ("_num_labels", "others")
+
+    def __init__(self, num_labels: int, others: Iterable[int]) -> None:
+        self._num_labels = num_labels
+        self.others = tuple(sorted(set(others)))
+
+    def __len__(self) -> int:
+        return self._num_labels - len(self.others)
+
+    def __iter__(self) -> Iterator[int]:
+        start = 0
+        for other in self.others:
+            yield from range(start, other)
+            start = other + 1
+        yield from range(start, self._num_labels)
+
+    def __contains__(self, index: object) -> bool:
+        return index in range(self._num_labels) and index not in self.others
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[int, ...]: ...
+    def __getitem__(self, place: int | slice) -> int | tuple[int, ...]:
+        return tuple(self)[place]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AllBut | tuple) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image and what is known about its labels; labels in neither tuple are absent (target 0)."""
+    """One image and what is known about its labels; labels in neither sequence are absent (target 0)."""
 
     path: Path
     """The image file; of an image in an archive, a name for people: the archive's path and a name in it."""
     positive: tuple[int, ...] = ()
-    unknown: tuple[int, ...] = ()
+    unknown: Sequence[int] = ()
     boxes: tuple[Box, ...] = ()
     split: str | None = None
     content: ImageContent | None = None
     """Where the bytes are, if `path` is no file."""
+
+    def write_targets(self, targets: npt.NDArray[Any]) -> None:
+        """Writes 1, 0 or -1 (unknown) for each label into an array of them."""
+        if isinstance(self.unknown, AllBut):
+            targets[:] = UNKNOWN
+            targets[list(self.unknown.others)] = 0
+            targets[list(self.positive)] = 1
+        else:
+            targets[:] = 0
+            targets[list(self.positive)] = 1
+            targets[list(self.unknown)] = UNKNOWN
 
     @property
     def file(self) -> Path:
@@ -94,10 +145,9 @@ class Dataset:
 
     def targets(self) -> npt.NDArray[np.int8]:
         """Targets (n, K) in {1, 0, -1}; -1 is unknown."""
-        targets = np.zeros((len(self.samples), len(self.labels)), dtype=np.int8)
-        for row, sample in enumerate(self.samples):
-            targets[row, list(sample.positive)] = 1
-            targets[row, list(sample.unknown)] = UNKNOWN
+        targets = np.empty((len(self.samples), len(self.labels)), dtype=np.int8)
+        for sample, row in zip(self.samples, targets, strict=True):
+            sample.write_targets(row)
         return targets
 
     def splits(self) -> tuple[str, ...]:

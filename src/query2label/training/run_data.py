@@ -36,7 +36,7 @@ class RunData:
         root = os.path.commonpath([sample.path.parent for sample in samples])
         for sample in samples:
             name = os.path.relpath(sample.path, root)
-            content.update(json.dumps([name, sample.positive, sample.unknown]).encode())
+            content.update(json.dumps([name, sample.positive, list(sample.unknown)]).encode())
         content.update(str(len(self.train)).encode())
         return content.hexdigest()
 
