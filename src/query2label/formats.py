@@ -14,6 +14,7 @@ DataFormat = Literal[
     "voc",
     "nuswide",
     "vg500",
+    "openimages",
     "webdataset",
     "huggingface",
     "sidecar",

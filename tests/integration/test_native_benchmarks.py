@@ -74,12 +74,30 @@ def write_vg500(folder: Path) -> None:
     (folder / "vg_category_500_labels_index.json").write_text(json.dumps(index))
 
 
+def write_open_images(folder: Path) -> None:
+    ids = [f"/m/0{place}" for place in range(len(LABELS))]
+    names = [f"{each},{label.title()}" for each, label in zip(ids, LABELS, strict=True)]
+    write(folder / "oidv6-class-descriptions.csv", ["LabelName,DisplayName", *names, "/m/09,Nowhere"])
+    for split, numbers in NUMBERS.items():
+        rows = ["ImageID,Source,LabelName,Confidence"]
+        for number in numbers:
+            name = f"{number:016x}"
+            draw(folder / split / f"{name}.jpg", number)
+            for place, (each, label) in enumerate(zip(ids, LABELS, strict=True)):
+                if place != number % 5:  # the others nobody has judged
+                    rows.append(f"{name},verification,{each},{int(label in labels_of(number))}")
+        rows.append("ffffffffffffffff,verification,/m/09,1")
+        prefix = "oidv6-" if split == "train" else ""
+        write(folder / f"{prefix}{split}-annotations-human-imagelabels.csv", rows)
+
+
 @pytest.mark.parametrize(
     ("write_data", "layout", "num_labels", "num_images"),
     [
         (write_nuswide, "nuswide", 3, {"train": NUM_TRAIN, "test": NUM_TEST}),
         (write_nuswide_table, "table", 3, {"train": NUM_TRAIN, "val": NUM_TEST}),
         (write_vg500, "vg500", 500, {"train": NUM_TRAIN, "test": NUM_TEST}),
+        (write_open_images, "openimages", 3, {"train": NUM_TRAIN, "test": NUM_TEST}),
     ],
 )
 def test_native_form__is_checked_and_trained_on_by_its_path(

@@ -15,6 +15,7 @@ from query2label.data import (
     huggingface,
     labelstudio,
     nuswide,
+    openimages,
     sidecar,
     table,
     vg500,
@@ -75,6 +76,12 @@ READERS: Final[dict[DataFormat, Reader]] = {
         vg500.looks_like,
         "Visual Genome 500 (vg_category_500_labels_index.json)",
         vg500.read,
+        frozenset({"image_root", "check_files"}),
+    ),
+    "openimages": Reader(
+        openimages.looks_like,
+        "Open Images (*-annotations-human-imagelabels*.csv)",
+        openimages.read,
         frozenset({"image_root", "check_files"}),
     ),
     "cvat": Reader(
