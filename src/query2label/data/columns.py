@@ -14,6 +14,15 @@ from query2label.errors import DataError
 from query2label.extras import import_extra
 
 TABLE_SUFFIXES: Final = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet")
+IMAGE_COLUMNS: Final = (
+    *("image", "path", "file", "filename", "file_name", "image_path", "image_file", "filepath", "file_path"),
+    *("image_name", "img", "img_path", "photo", "images", "imagepath", "imagename"),
+)
+LABEL_COLUMNS: Final = (
+    *("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets"),
+)
+UNKNOWN_COLUMNS: Final = ("unknown", "unknown_labels")
+SPLIT_COLUMNS: Final = ("split", "subset", "fold", "split_name")
 
 
 @dataclass

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from query2label.data.annotation_files import check_label_name, parse_json
+from query2label.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, UNKNOWN_COLUMNS
 from query2label.data.samples import ProblemError
-from query2label.data.table import IMAGE_COLUMNS, LABEL_COLUMNS, UNKNOWN_COLUMNS
 from query2label.errors import DataError, MissingExtraError
 from query2label.extras import import_extra
 from query2label.labels import LabelSet

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -93,6 +93,13 @@ def samples_of(shard: Path, members: Iterable[Member], problems: list[Problem]) 
         else:
             sample.labels[kind] = member
     return list(samples.values())
+
+
+def image_members(members: Iterable[Member]) -> Iterator[Member]:
+    """Those that are images, and fit to be read."""
+    for member in members:
+        if is_image_name(member.name.rpartition("/")[2]) and _unfit(member) is None:
+            yield member
 
 
 def place_in(archive: Path, name: str) -> Path:

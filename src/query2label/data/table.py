@@ -13,10 +13,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from query2label.data.annotation_files import check_label_name, read_label_names, split_name
-from query2label.data.columns import TABLE_SUFFIXES, Columns, read_columns
+from query2label.data.archive_names import ArchiveNames
+from query2label.data.columns import (
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    SPLIT_COLUMNS,
+    TABLE_SUFFIXES,
+    UNKNOWN_COLUMNS,
+    Columns,
+    read_columns,
+)
+from query2label.data.contents import ImageContent
 from query2label.data.image_root import ImageRoot, refuse_outside
 from query2label.data.label_cells import (
     LabelCells,
@@ -28,20 +38,11 @@ from query2label.data.samples import Dataset, Problem, ProblemError, Sample
 from query2label.errors import DataError
 from query2label.labels import LabelSet
 
-IMAGE_COLUMNS: Final = (
-    *("image", "path", "file", "filename", "file_name", "image_path", "image_file", "filepath", "file_path"),
-    *("image_name", "img", "img_path", "photo", "images", "imagepath", "imagename"),
-)
-LABEL_COLUMNS: Final = (
-    *("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "targets"),
-)
-UNKNOWN_COLUMNS: Final = ("unknown", "unknown_labels")
-SPLIT_COLUMNS: Final = ("split", "subset", "fold", "split_name")
-
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     path: Path
+    content: ImageContent | None
     positive: tuple[str, ...]
     unknown: tuple[str, ...]
     split: str | None
@@ -164,17 +165,18 @@ def _rows(columns: Columns, cells: LabelCells, root: ImageRoot, problems: list[P
     split_column = columns.find(SPLIT_COLUMNS)
     splits = columns.cells[split_column] if split_column is not None else [None] * len(columns.lines)
     rows: list[_Row] = []
+    names = ArchiveNames(root)
     first_lines: dict[Path, int] = {}
     for place, (line, image, split) in enumerate(
         zip(columns.lines, columns.cells[image_column], splits, strict=True)
     ):
         try:
-            path = root.locate(_image_name(image))
+            path, content = names.locate(_image_name(image))
             if path in first_lines:
                 raise DataError(f"image {image!r} stands already in line {first_lines[path]}: one row each")
             first_lines[path] = line
             positive, unknown = cells.of_row(place)
-            rows.append(_Row(path, positive, unknown, _split(split), line))
+            rows.append(_Row(path, content, positive, unknown, _split(split), line))
         except DataError as error:
             problems.append(Problem(columns.path, str(error), line))
     return rows
@@ -213,7 +215,7 @@ def _samples(table: Path, rows: list[_Row], labels: LabelSet, problems: list[Pro
         except DataError as error:
             problems.append(Problem(table, str(error), row.line))
             continue
-        samples.append(Sample(row.path, positive, unknown, (), row.split))
+        samples.append(Sample(row.path, positive, unknown, (), row.split, row.content))
     return samples
 
 

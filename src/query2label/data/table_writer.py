@@ -67,7 +67,7 @@ def _image_names(dataset: Dataset, table: Path) -> tuple[Path, list[str]]:
     paths = [os.path.abspath(sample.path) for sample in dataset.samples]  # noqa: PTH100 (keeps links)
     root = os.path.abspath(table.parent)  # noqa: PTH100
     if not all(path.startswith(root.rstrip("/") + "/") for path in paths):
-        root = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
+        root = os.path.commonpath([os.path.abspath(sample.file.parent) for sample in dataset.samples])  # noqa: PTH100
     names = [os.path.relpath(path, root) for path in paths]
     for name in names:
         if name != name.strip() or "\\" in name or not _is_unicode(name):

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from query2label.data.annotation_files import parse_json
+from query2label.data.columns import LABEL_COLUMNS, UNKNOWN_COLUMNS
 from query2label.data.contents import FileSlice
 from query2label.data.image_root import refuse_outside
 from query2label.data.label_values import in_order, judged_once, named_labels
@@ -31,7 +32,6 @@ from query2label.data.samples import Dataset, Problem, ProblemError
 from query2label.data.shard_samples import LABEL_KINDS, ShardSample, place_in, samples_of
 from query2label.data.shards import files_called, refuse_empty, split_of_shard
 from query2label.data.sidecar import label_file
-from query2label.data.table import LABEL_COLUMNS, UNKNOWN_COLUMNS
 from query2label.data.tar_index import Member, tar_members
 from query2label.errors import DataError
 from query2label.labels import LabelSet
