@@ -62,14 +62,16 @@ def load_published(
         use_ema: Where the file holds averaged weights (EMA) beside the plain ones, take those.
         label_names: In output order; unset: MS-COCO's where there are 80 labels, else `label 0`, ...
 
-    A file that cannot be opened safely, and a checkpoint of another model, are each a `BundleError`.
+    A file that cannot be opened safely, and a checkpoint of another model, are each a `BundleError`; heads or
+    names that do not fit are a `ConfigError`.
 
     Raises:
         ConfigError: If there is no such file.
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"There is no checkpoint {path}: give the file as it was downloaded or trained.")
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise ConfigError(f"The checkpoint {path} {what}: give the file as it was downloaded or trained.")
     source = f"The checkpoint {path}"
     weights, kind = _choose_weights(path, use_ema=use_ema)
     form = recognize(weights, num_heads=num_heads, source=source)

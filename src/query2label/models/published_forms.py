@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from query2label.config import ModelConfig
-from query2label.errors import BundleError
+from query2label.errors import BundleError, ConfigError
 from query2label.preprocess import PreprocessSpec
 
 Family = Literal["ResNet", "TResNet", "Swin", "CvT"]
@@ -70,6 +70,7 @@ def recognize(weights: Mapping[str, Tensor], *, num_heads: int, source: str) -> 
 
     Raises:
         BundleError: If it is no Query2Label checkpoint, has an unknown backbone, or impossible sizes.
+        ConfigError: If `num_heads` does not divide its width.
     """
     lacking = [name for name, ndim in _SIZES.items() if name not in weights or weights[name].ndim != ndim]
     if lacking:
@@ -78,6 +79,11 @@ def recognize(weights: Mapping[str, Tensor], *, num_heads: int, source: str) -> 
         )
     family, backbone = _recognize_backbone(weights, source)
     _, dim, height, width = weights[POSITION].shape
+    if num_heads < 1 or dim % num_heads:
+        raise ConfigError(
+            f"{source} has the width {dim}, which {num_heads} attention heads do not divide: give as many as "
+            "it was trained with (4 in all published models)."
+        )
     stride = 16 if family == "CvT" else 32
     try:
         return Form(

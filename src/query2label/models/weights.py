@@ -19,6 +19,10 @@ from torch.serialization import safe_globals
 from query2label.errors import BundleError, ConfigError
 
 _SHOWN_NAMES = 4
+_DTYPES = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+}
 _UNPICKLING_FAILURES = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError),
     *(ValueError, struct.error),
@@ -85,7 +89,8 @@ def _has_values(value: object) -> bool:
         isinstance(value, Tensor)
         and value.layout is torch.strided
         and value.device.type == "cpu"
-        and not (value.is_quantized or value.is_nested or value.is_complex())
+        and not value.is_nested
+        and value.dtype in _DTYPES
     )
 
 
