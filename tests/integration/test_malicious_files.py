@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import save
 from typer.testing import CliRunner
 
+from query2label import Query2Label
 from query2label.bundle import Bundle, edit_bundle, read_bundle
 from query2label.cli.app import app
 from query2label.config import ModelConfig, load_config
@@ -183,6 +184,14 @@ HOSTILE_CONFIGS: dict[str, Callable[[Trap, Path], Any]] = {
     "backbone on a hub": lambda _, b: change_config(b, "model", "backbone", to="hf-hub:evil/model"),
     "a thousand million layers": lambda _, b: change_config(b, "model", "num_encoder_layers", to=10**9),
     "a layer of a terabyte": lambda _, b: change_config(b, "model", "hidden_dim", to=400_000),
+    "a position encoding of a terabyte": lambda _, b: (
+        change_config(b, "model", "stored_position", to=[4096, 4096]),
+        change_config(b, "model", "hidden_dim", to=65536),
+    ),
+    "attention masks of a gigabyte": lambda _, b: (
+        change_config(b, "model", "backbone", to="swin_tiny_patch4_window7_224"),
+        change_config(b, "model", "stored_masks", to=[4096, 4096]),
+    ),
     "an image of 10^12 pixels": lambda _, b: change_config(b, "preprocess", "image_size", to=[10**6, 10**6]),
     "division by zero": lambda _, b: change_config(b, "preprocess", "std", to=[0, 1, 1]),
     "a pipe": lambda _, b: ((b / "config.json").unlink(), os.mkfifo(b / "config.json")),
@@ -272,6 +281,14 @@ def test_weights_file__is_never_executed(trap: Trap, suffix: str, make: Callable
     file.write_bytes(make(trap))
     config = ModelConfig(backbone="test_resnet", weights=str(file))
     attempt(trap, lambda: build_model(config, 2))
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pth.tar", ".safetensors"])
+@pytest.mark.parametrize("make", [plain_pickle, torch_archive], ids=["pickle", "archive"])
+def test_checkpoint__is_never_executed(trap: Trap, suffix: str, make: Callable[[Trap], bytes]) -> None:
+    file = trap.inside / f"checkpoint{suffix}"
+    file.write_bytes(make(trap))
+    attempt(trap, lambda: Query2Label.from_published(file))
 
 
 def table_with(name: str) -> Callable[[Trap], Path]:
