@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from query2label.data.annotation_files import parse_json
 from query2label.data.columns import LABEL_COLUMNS, UNKNOWN_COLUMNS
@@ -157,7 +157,7 @@ def _parse(kind: str, text: str, names: LabelSet | None) -> tuple[tuple[str, ...
         if column is None:
             return None
         positive = named_labels(value[column], names)
-        unknown = next((value[name] for name in UNKNOWN_COLUMNS if name in value), [])
+        unknown: Any = next((value[name] for name in UNKNOWN_COLUMNS if name in value), [])
         return positive, judged_once(positive, named_labels(unknown, names))
     return named_labels(value, names), frozenset()
 
