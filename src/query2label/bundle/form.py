@@ -40,10 +40,10 @@ def to_document(bundle: Bundle) -> dict[str, Any]:
 
 
 def parse_json(file: Path) -> Any:
-    """The JSON of `file`, bounded in size, depth and numbers.
+    """The JSON of `file`, bounded in size, depth and numbers; what is not such JSON is a `BundleError`.
 
     Raises:
-        BundleError: If it is too large, cannot be read, or is not such JSON.
+        BundleError: If it is too large, cannot be read, or is not UTF-8.
     """
     try:
         size = file.stat().st_size
@@ -56,12 +56,27 @@ def parse_json(file: Path) -> Any:
         raise BundleError(f"Cannot read {file}: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise BundleError(f"{file} is not JSON: it is not UTF-8 text.") from None
+    return parse_json_text(text, where=file)
+
+
+def parse_json_text(text: str, *, where: Path) -> Any:
+    """The value of JSON text, bounded in size, depth and numbers.
+
+    Args:
+        text: JSON.
+        where: The file it stood in, for the error message.
+
+    Raises:
+        BundleError: If it is not such JSON.
+    """
+    if len(text) > MAX_CONFIG_BYTES:
+        raise BundleError(f"{where} describes its model in {len(text) / 1e6:.0f} MB of text: it is refused.")
     try:
         value = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_bounded)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{file} is not JSON that can be used: {error}.") from None
+        raise BundleError(f"{where} is not JSON that can be used: {error}.") from None
     if _depth(value) > MAX_DEPTH:
-        raise BundleError(f"{file} is nested more than {MAX_DEPTH} levels deep: it is refused.")
+        raise BundleError(f"{where} is nested more than {MAX_DEPTH} levels deep: it is refused.")
     return value
 
 

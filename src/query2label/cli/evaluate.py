@@ -15,6 +15,8 @@ from query2label.cli.options import (
     DeviceOption,
     ImagesOption,
     ModelOption,
+    RuntimeOption,
+    ThreadsOption,
     WorkersOption,
 )
 from query2label.errors import ConfigError
@@ -90,7 +92,9 @@ def evaluate_command(
     ] = 1000,
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = 2,
+    runtime: RuntimeOption = "auto",
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
 ) -> None:
     """Compare a model's scores with the labels of images: mAP, F1, per-label results, calibration.
 
@@ -105,7 +109,7 @@ def evaluate_command(
     from query2label.evaluation.evaluate import evaluate
     from query2label.inference.predictor import Predictor
 
-    predictor = Predictor.load(model, device=device)
+    predictor = Predictor.load(model, runtime=runtime, device=device, threads=threads)
     with image_progress("Evaluating", shown=sys.stderr.isatty()) as progress:
         report = evaluate(
             predictor,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from query2label.formats import DataFormatOrAuto, Difficult
+from query2label.formats import DataFormatOrAuto, Difficult, RuntimeName
 
 _FORMAT_HELP = "Layout of the data; auto looks at the path."
 
@@ -28,8 +28,23 @@ ImagesOption = Annotated[
     ),
 ]
 ModelOption = Annotated[
-    str, typer.Option(help="Bundle: a folder such as runs/birds/best, or owner/name on the hub.")
+    str,
+    typer.Option(
+        help="Bundle: a folder such as runs/birds/best, or owner/name on the hub; or a file of `q2l export`."
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+RuntimeOption = Annotated[
+    RuntimeName,
+    typer.Option(
+        help="What computes: torch for bundles; onnx, openvino for exported files; auto: the fastest."
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Threads of the processor; unset: as many as this process may use.", show_default=False
+    ),
+]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images that are computed at once.")]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]

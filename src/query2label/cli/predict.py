@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from query2label.cli.options import BatchSizeOption, DeviceOption, ModelOption
+from query2label.cli.options import BatchSizeOption, DeviceOption, ModelOption, RuntimeOption, ThreadsOption
 from query2label.cli.terminal import printable, printable_name
 from query2label.errors import ConfigError
 
@@ -92,7 +92,9 @@ def predict_command(
             show_default=False,
         ),
     ] = None,
+    runtime: RuntimeOption = "auto",
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     batch_size: BatchSizeOption = 16,
 ) -> None:
     """Print the labels of images, best first, with their scores.
@@ -114,7 +116,7 @@ def predict_command(
     from query2label.inference.outputs import save_predictions, stream_writer
     from query2label.inference.predictor import Predictor
 
-    predictor = Predictor.load(model, device=device)
+    predictor = Predictor.load(model, runtime=runtime, device=device, threads=threads)
     predictions = _Counted(
         predict_samples(predictor, samples, top_k=top_k, threshold=limits, batch_size=batch_size),
         total=len(samples),

@@ -11,11 +11,13 @@ from typing import Any, overload
 import numpy as np
 from PIL import Image
 
-from query2label.bundle import Bundle, predicted, read_bundle, resolve_bundle_path
+from query2label.bundle import Bundle, predicted
 from query2label.errors import ConfigError, ImageError
+from query2label.formats import RuntimeName
 from query2label.inference.inputs import images_in
 from query2label.inference.prediction import Prediction, choose_labels
 from query2label.inference.runtime import Runtime
+from query2label.inference.runtimes import load_runtime
 from query2label.preprocess import ImageSource, preprocess
 
 
@@ -37,17 +39,25 @@ class Predictor:
         self.runtime = runtime
 
     @classmethod
-    def load(cls, path_or_hub_id: str | Path, *, device: str = "auto") -> Predictor:
-        """The predictor of a bundle folder, or of `owner/name` on the Hugging Face hub.
+    def load(
+        cls,
+        path_or_hub_id: str | Path,
+        *,
+        runtime: RuntimeName = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> Predictor:
+        """The predictor of a bundle folder, of `owner/name` on the Hugging Face hub, or of an exported file.
+
+        An exported file (`.onnx`; `.xml` of OpenVINO) needs no torch, and answers sooner.
 
         Args:
-            path_or_hub_id: Where the bundle is; a local folder needs no network.
-            device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+            path_or_hub_id: Where the model is; what is on this machine needs no network.
+            runtime: What computes; `auto` is the fastest that is installed and can.
+            device: `auto` (a GPU where there is one), `cpu`, or what the runtime has, such as `cuda`.
+            threads: Of the processor; unset: as many as this process may use.
         """
-        from query2label.inference.torch_runtime import TorchRuntime
-
-        path = resolve_bundle_path(path_or_hub_id)
-        return cls(read_bundle(path), TorchRuntime.load(path, device=device))
+        return cls(*load_runtime(path_or_hub_id, runtime=runtime, device=device, threads=threads))
 
     @property
     def labels(self) -> tuple[str, ...]:

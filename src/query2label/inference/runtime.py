@@ -7,6 +7,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from query2label.bundle import Bundle
+from query2label.bundle.artefact import Artefact
+
 
 @runtime_checkable
 class Runtime(Protocol):
@@ -14,4 +17,38 @@ class Runtime(Protocol):
 
     def __call__(self, images: Float[np.ndarray, "B 3 H W"]) -> Float[np.ndarray, "B K"]:
         """Logits (before the sigmoid) of normalized float32 images; any batch size from 1 on."""
+        ...
+
+
+@runtime_checkable
+class AttentiveRuntime(Runtime, Protocol):
+    """A runtime that can say where the model looked, if the model can."""
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether this model can."""
+        ...
+
+    def with_attention(
+        self, images: Float[np.ndarray, "B 3 H W"]
+    ) -> tuple[Float[np.ndarray, "B K"], Float[np.ndarray, "B L M K h w"]]:
+        """Logits, and the cross-attention of each decoder layer and head; each map sums to 1 over h and w.
+
+        Only where `has_attention`.
+        """
+        ...
+
+
+@runtime_checkable
+class ExportedRuntime(Runtime, Protocol):
+    """A runtime of an exported file, which knows what it is."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """What the model is: labels, preprocessing, thresholds, calibration."""
+        ...
+
+    @property
+    def artefact(self) -> Artefact:
+        """How it was exported."""
         ...

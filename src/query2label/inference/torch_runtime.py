@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 
 from query2label.errors import ConfigError
+from query2label.inference.threads import choose_threads
 from query2label.models.build import load_model
+from query2label.models.heads import Head
 from query2label.models.query2label import Query2Label
 
 
@@ -26,9 +28,17 @@ class TorchRuntime:
         self.model = model.optimize_for_inference().to(self.device)
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "auto") -> TorchRuntime:
-        """The runtime of a bundle folder."""
+    def load(cls, path: Path, *, device: str = "auto", threads: int | None = None) -> TorchRuntime:
+        """The runtime of a bundle folder.
+
+        Args:
+            path: The folder.
+            device: As for a model.
+            threads: Of this whole process; unset: as many as it may use, unless torch was told otherwise.
+        """
         chosen = str(choose_device(device))  # a wrong device is said before the weights are read
+        if threads is not None or choose_threads() < torch.get_num_threads():
+            torch.set_num_threads(choose_threads(threads))
         return cls(load_model(path), device=chosen)
 
     @torch.inference_mode()
@@ -36,6 +46,19 @@ class TorchRuntime:
         """Logits of normalized float32 images."""
         logits: np.ndarray = self.model(torch.from_numpy(images).to(self.device)).float().cpu().numpy()
         return logits
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the model's head has attention maps."""
+        return type(self.model.head).forward_with_attention is not Head.forward_with_attention
+
+    @torch.inference_mode()
+    def with_attention(
+        self, images: Float[np.ndarray, "B 3 H W"]
+    ) -> tuple[Float[np.ndarray, "B K"], Float[np.ndarray, "B L M K h w"]]:
+        """Logits and attention maps of normalized float32 images; a head without them is a `ConfigError`."""
+        logits, attention = self.model.forward_with_attention(torch.from_numpy(images).to(self.device))
+        return logits.float().cpu().numpy(), attention.transpose(0, 1).float().cpu().numpy()
 
 
 def choose_device(name: str) -> torch.device:

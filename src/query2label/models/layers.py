@@ -54,7 +54,7 @@ class Attention(nn.Module):
         """Attended values, by PyTorch's fused attention."""
         q, k, v = self._split(self.query(query)), self._split(self.key(key)), self._split(self.value(value))
         dropout = self.dropout if self.training else 0.0
-        q = q.expand(max(len(q), len(k)), -1, -1, -1)
+        q = q.expand(max(q.shape[0], k.shape[0]), -1, -1, -1)
         return self._merge(functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout))
 
     def forward_with_maps(

@@ -111,7 +111,7 @@ class InferenceCrossAttention(nn.Module):
         if self.absorbs_keys or self.value_weight is not None:
             return self.forward_with_maps(query, keys, values)[0]
         key, value = split_heads(keys, self.num_heads), split_heads(values, self.num_heads)
-        query = query.expand(len(key), -1, -1, -1)
+        query = query.expand(key.shape[0], -1, -1, -1)
         attended = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         output: Tensor = self.output(merge_heads(attended))
         return output
@@ -126,11 +126,11 @@ class InferenceCrossAttention(nn.Module):
     def _look(self, query: Tensor, keys: Tensor) -> Tensor:
         if not self.absorbs_keys:
             return query @ split_heads(keys, self.num_heads).transpose(-2, -1)
-        if len(query) == 1:  # the same for all images: one product for the batch
+        if query.shape[0] == 1:  # the same for all images: one product for the batch
             scores = functional.linear(keys, query[0].flatten(0, 1)).transpose(1, 2)
         else:
             scores = query.flatten(1, 2) @ keys.transpose(1, 2)
-        return scores.reshape(len(scores), *query.shape[1:3], -1)
+        return scores.reshape(scores.shape[0], *query.shape[1:3], -1)
 
     def _gather(self, maps: Tensor, values: Tensor) -> Tensor:
         if self.value_weight is None:

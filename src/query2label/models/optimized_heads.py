@@ -112,7 +112,8 @@ class InferenceLabelQueryHead(Head):
             targets, layer_maps = layer(targets, tokens, label_indices, with_maps=with_maps)
             maps.append(layer_maps)
         gathered = functional.layer_norm(targets, (self.hidden_dim,), eps=self.eps)
-        logits = (gathered * rows(self.output_weight, label_indices)).sum(dim=-1)
+        # No sum over products: OpenVINO 2026.4 adds a constant to a reduced batch wrongly.
+        logits = torch.einsum("bkd,kd->bk", gathered, rows(self.output_weight, label_indices))
         return logits + rows(self.output_bias, label_indices), [each for each in maps if each is not None]
 
     def _position(self, height: int, width: int, like: Tensor) -> Tensor:

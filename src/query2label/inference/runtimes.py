@@ -1,0 +1,75 @@
+"""Which runtime computes a model: by what the model is, what was asked for, and what is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from query2label.bundle import Bundle, read_bundle, resolve_bundle_path
+from query2label.errors import BundleError, ConfigError
+from query2label.formats import RuntimeName
+from query2label.inference.runtime import ExportedRuntime, Runtime
+
+_RUNTIMES: Final[dict[str, RuntimeName]] = {".onnx": "onnx", ".xml": "openvino"}
+"""What runs an exported file, by how its name ends: the runtime that it was verified with."""
+
+
+def load_runtime(
+    path_or_hub_id: str | Path,
+    *,
+    runtime: RuntimeName = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+) -> tuple[Bundle, Runtime]:
+    """What a model is, and what computes its logits; the arguments are those of `Predictor.load`.
+
+    A missing package is a `MissingExtraError`, a model that cannot be read a `BundleError`.
+
+    Raises:
+        ConfigError: If this runtime does not run bundles.
+        BundleError: If the model is a file of another form.
+    """
+    path = Path(path_or_hub_id)
+    suffix = path.suffix.lower()
+    if suffix in _RUNTIMES and not path.is_dir():
+        exported = load_exported(path, runtime, device=device, threads=threads)
+        return exported.bundle, exported
+    if path.is_file():
+        raise BundleError(
+            f"{path} cannot be predicted with: give a bundle folder, or a file that `q2l export` wrote for "
+            "onnx (.onnx) or openvino (.xml)."
+        )
+    if runtime not in {"auto", "torch"}:
+        raise ConfigError(
+            f"A bundle runs on torch, not on {runtime}: "
+            f"q2l export --model {path_or_hub_id} --to {runtime} --out FILE, and give that file."
+        )
+    from query2label.inference.torch_runtime import TorchRuntime
+
+    folder = resolve_bundle_path(path_or_hub_id)
+    return read_bundle(folder), TorchRuntime.load(folder, device=device, threads=threads)
+
+
+def load_exported(
+    path: Path, runtime: RuntimeName = "auto", *, device: str = "auto", threads: int | None = None
+) -> ExportedRuntime:
+    """The runtime of an exported file, with its `bundle`; the arguments are those of `Predictor.load`.
+
+    Raises:
+        ConfigError: If this runtime cannot run this file.
+        BundleError: If there is no such file.
+    """
+    able = _RUNTIMES.get(path.suffix.lower())
+    if able is None or runtime not in {"auto", able}:
+        raise ConfigError(
+            f"{path} does not run on {runtime}: .onnx files run on onnx, .xml files on openvino."
+        )
+    if not path.is_file():
+        raise BundleError(f"There is no file {path}.")
+    if able == "onnx":
+        from query2label.inference.onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(path, device=device, threads=threads)
+    from query2label.inference.openvino_runtime import OpenVinoRuntime
+
+    return OpenVinoRuntime(path, device=device, threads=threads)
