@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from query2label.preprocess import PreprocessSpec
 SIZE = (64, 96)
 
 
-def save_model(
+def _save_model(
     folder: Path, *, size: tuple[int, int] = SIZE, num_labels: int = 5, **settings: object
 ) -> Path:
     """A bundle of a small model with statistics that are not where they started."""
@@ -39,5 +40,11 @@ def save_model(
 
 
 @pytest.fixture(scope="session")
+def save_model() -> Callable[..., Path]:
+    """Writes the bundle of a small model into a folder, with settings as given."""
+    return _save_model
+
+
+@pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model") / "bundle")
+    return _save_model(tmp_path_factory.mktemp("model") / "bundle")

@@ -2,6 +2,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -172,9 +173,9 @@ def test_export__refuses_before_it_starts(
     assert {file.read_text() for file in tmp_path.iterdir()} == {"mine"}
 
 
-def test_export__of_attention_needs_a_head_that_has_it(bundle: Path, tmp_path: Path) -> None:
-    from tests.unit.export.conftest import save_model
-
+def test_export__of_attention_needs_a_head_that_has_it(
+    save_model: Callable[..., Path], tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="A LinearHead has no attention maps per label"):
         export_bundle(
             save_model(tmp_path / "linear", head="linear"), tmp_path / "m.onnx", to="onnx", attention=True
