@@ -65,6 +65,8 @@ def trace(
     Raises:
         ExportError: If the model cannot be made a graph, or not for any size.
     """
+    if any_image_size:
+        _refuse_windows(model)
     optimized = model.optimize_for_inference(image_size=image_size, any_size=any_image_size)
     exported = ExportedModel(optimized, DTYPES[precision], attention=attention)
     free = {0: Dim("batch")} | ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if any_image_size else {})
@@ -84,6 +86,20 @@ def trace(
         raise ExportError(
             f"A model with the backbone {name} cannot be exported like this: {hint} ({reason})."
         ) from error
+
+
+def _refuse_windows(model: Query2Label) -> None:
+    """Refuses what torch would reason about for hours.
+
+    Raises:
+        ExportError: If the backbone attends within windows, whose number and masks depend on the size.
+    """
+    modules = model.backbone.modules()
+    if any(hasattr(module, name) for module in modules for name in ("window_size", "partition_size")):
+        raise ExportError(
+            f"The backbone {model.backbone.architecture} attends within windows, made for one image "
+            "size: take --image-size fixed."
+        )
 
 
 @contextlib.contextmanager

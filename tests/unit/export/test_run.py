@@ -182,6 +182,16 @@ def test_export__of_attention_needs_a_head_that_has_it(
         )
 
 
+@pytest.mark.parametrize("backbone", ["swin_tiny_patch4_window7_224", "test_maxvit"])
+def test_export__of_any_image_size_refuses_windows(
+    backbone: str, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = save_model(tmp_path / "windows", backbone=backbone, size=(64, 64))
+
+    with pytest.raises(ExportError, match=f"backbone {backbone} attends within windows.*--image-size fixed"):
+        export_bundle(model, tmp_path / "m.onnx", to="onnx", any_image_size=True)
+
+
 def test_export__refuses_what_one_file_cannot_hold(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query2label.export.onnx, "_MAX_BYTES", 1000)
 
