@@ -18,8 +18,8 @@ from query2label.cli.data import data_app
 from query2label.cli.doctor import doctor_command
 from query2label.cli.evaluate import evaluate_command
 from query2label.cli.explain import explain_command
-from query2label.cli.import_checkpoint import import_command
 from query2label.cli.export import export_command
+from query2label.cli.import_checkpoint import import_command
 from query2label.cli.predict import predict_command
 from query2label.cli.terminal import printable
 from query2label.cli.thresholds import thresholds_command
@@ -88,8 +88,8 @@ app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
 app.command("predict")(predict_command)
 app.command("explain")(explain_command)
-app.command("import")(import_command)
 app.command("export")(export_command)
+app.command("import")(import_command)
 app.command("thresholds")(thresholds_command)
 app.add_typer(data_app, name="data")
 app.command("config")(config_command)

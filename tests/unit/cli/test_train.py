@@ -8,7 +8,10 @@ from query2label.cli.app import app
     ("arguments", "message"),
     [
         (["--data", "x"], "--out is missing: name a new folder for the run (or --resume one)"),
-        (["--resume", "x", "--data", "y"], "--resume RUN goes on with the run's own data, folder, recipe and start"),
+        (
+            ["--resume", "x", "--data", "y"],
+            "--resume RUN goes on with the run's own data, folder, recipe and start",
+        ),
         (["--resume", "x", "--recipe", "laptop"], "--resume RUN goes on with"),
         (["--resume", "nowhere"], "nowhere holds no run to resume: there is no config.toml in it"),
         (["--out", "run"], "No data are named: give --data"),
