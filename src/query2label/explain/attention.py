@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32
 from PIL import Image
 
 from query2label.errors import ConfigError
 from query2label.inference.prediction import Prediction, choose_labels
 from query2label.inference.predictor import Predictor
-from query2label.inference.torch_runtime import TorchRuntime
+from query2label.inference.runtime import AttentiveRuntime, ExportedRuntime
 from query2label.preprocess import (
     ImageSource,
     PreprocessSpec,
@@ -57,17 +56,25 @@ def explain_image(
     took its evidence from; it does not prove that this evidence was decisive.
 
     Args:
-        predictor: A model with attention, on the torch runtime.
+        predictor: A model with attention: a bundle, or a file that was exported with it.
         source: Image, as for a `Predictor`.
         labels: Which labels to explain; unset: the (at most five) best predicted ones, or the best one.
 
-    An image that cannot be read is an `ImageError`, an unknown label a `DataError`.
+    An image that cannot be read is an `ImageError`, an unknown label a `DataError`, a head without attention
+    maps a `ConfigError`.
 
     Raises:
-        ConfigError: If the predictor does not run on PyTorch.
+        ConfigError: If this runtime, or this exported file, has no attention maps.
     """
-    if not isinstance(predictor.runtime, TorchRuntime):
-        raise ConfigError("Attention maps need the torch runtime: load the bundle with Predictor.load.")
+    runtime = predictor.runtime
+    if not isinstance(runtime, AttentiveRuntime):
+        raise ConfigError(
+            f"{type(runtime).__name__} gives no attention maps: load the bundle with Predictor.load."
+        )
+    if isinstance(runtime, ExportedRuntime) and not runtime.has_attention:
+        raise ConfigError(
+            "This file was exported without attention maps: q2l export --attention makes one that has them."
+        )
     image = load_image(source)
     spec = predictor.bundle.preprocess
     prediction = predictor(image)
@@ -77,7 +84,8 @@ def explain_image(
         scores = np.fromiter(prediction.scores.values(), dtype=np.float32)
         labels = prediction.labels[:_MAX_LABELS] or choose_labels(scores, None, predictor.labels, top_k=1)
     indices = [predictor.bundle.label_set.index(label) for label in labels]
-    attention = _attention(predictor.runtime, normalize(np.asarray(resize_image(image, spec)), spec))
+    _, attention = runtime.with_attention(normalize(np.asarray(resize_image(image, spec)), spec)[None])
+    attention = label_maps(attention)[0]
     maps = {label: attention[index] for label, index in zip(labels, indices, strict=True)}
     return Explanation(image=image, prediction=prediction, maps=maps, spec=spec)
 
@@ -114,9 +122,7 @@ def map_on_image(
     return heat / max(float(heat.max()), float(np.finfo(np.float32).tiny))
 
 
-@torch.inference_mode()
-def _attention(runtime: TorchRuntime, pixels: Float32[np.ndarray, "3 H W"]) -> Float32[np.ndarray, "K h w"]:
-    images = torch.from_numpy(pixels[None]).to(runtime.device)
-    _, attention = runtime.model.forward_with_attention(images)
-    maps: np.ndarray = attention[-1, 0].float().mean(dim=0).cpu().numpy()
+def label_maps(attention: Float[np.ndarray, "B L M K h w"]) -> Float32[np.ndarray, "B K h w"]:
+    """One map per label: that of the last decoder layer, averaged over its heads."""
+    maps: np.ndarray = attention[:, -1].mean(axis=1, dtype=np.float32)
     return maps

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from PIL import Image
 
-from query2label.bundle import Bundle, predicted
+from query2label.bundle import Bundle
 from query2label.errors import ConfigError, ImageError
 from query2label.formats import RuntimeName
+from query2label.inference.choice import LabelChoice
 from query2label.inference.inputs import images_in
-from query2label.inference.prediction import Prediction, choose_labels
+from query2label.inference.prediction import Prediction
 from query2label.inference.runtime import Runtime
 from query2label.inference.runtimes import load_runtime
 from query2label.preprocess import ImageSource, preprocess
@@ -41,7 +41,7 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        path_or_hub_id: str | Path,
+        path_or_hub_id: str | Path | None = None,
         *,
         runtime: RuntimeName = "auto",
         device: str = "auto",
@@ -52,7 +52,8 @@ class Predictor:
         An exported file (`.onnx`; `.xml` of OpenVINO) needs no torch, and answers sooner.
 
         Args:
-            path_or_hub_id: Where the model is; what is on this machine needs no network.
+            path_or_hub_id: Where the model is; what is on this machine needs no network. Unset: the model in
+                the box, for a few everyday labels, which comes with the package.
             runtime: What computes; `auto` is the fastest that is installed and can.
             device: `auto` (a GPU where there is one), `cpu`, or what the runtime has, such as `cuda`.
             threads: Of the processor; unset: as many as this process may use.
@@ -127,18 +128,18 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Predictions one after the other, for more images than fit into memory; arguments as in a call.
 
+        Other options that are out of range are a `ConfigError` too, an unknown label is a `DataError`.
+
         Raises:
-            ConfigError: If an option is out of range.
+            ConfigError: If `batch_size` is out of range.
         """
-        if batch_size < 1 or (top_k is not None and top_k < 1):
-            raise ConfigError(f"batch_size ({batch_size}) and top_k ({top_k}) must be at least 1.")
-        thresholds = self._thresholds(threshold)
-        ranked_only = top_k is not None and threshold is None
-        choice = _Choice(self.labels, thresholds, top_k=top_k, ranked_only=ranked_only)
+        if batch_size < 1:
+            raise ConfigError(f"batch_size ({batch_size}) must be at least 1.")
+        choice = LabelChoice.of(self.bundle, top_k=top_k, threshold=threshold)
         return self._stream(_each(source), choice, batch_size)
 
     def _stream(
-        self, sources: Iterator[ImageSource], choice: _Choice, batch_size: int
+        self, sources: Iterator[ImageSource], choice: LabelChoice, batch_size: int
     ) -> Iterator[Prediction]:
         while batch := list(itertools.islice(sources, batch_size)):
             loaded = [self._load(source) for source in batch]
@@ -160,40 +161,6 @@ class Predictor:
         if not images:
             return np.empty((0, len(self.labels)), dtype=np.float32)
         return self.bundle.scores(self.runtime(np.stack(images)))
-
-    def _thresholds(self, threshold: float | Mapping[str, float] | None) -> dict[str, float]:
-        thresholds = dict(zip(self.labels, self.bundle.thresholds, strict=True))
-        if isinstance(threshold, Mapping):
-            for label, value in threshold.items():
-                thresholds[self.labels[self.bundle.label_set.index(label)]] = value
-        elif threshold is not None:
-            thresholds = dict.fromkeys(self.labels, threshold)
-        for label, value in thresholds.items():
-            if not 0 <= value <= 1:
-                raise ConfigError(f"The threshold {value} of label {label!r} is not within 0 and 1.")
-        return thresholds
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Turns the scores of an image into a prediction."""
-
-    labels: tuple[str, ...]
-    thresholds: dict[str, float]
-    top_k: int | None
-    ranked_only: bool
-
-    def prediction(self, scores: np.ndarray, *, source: str | None) -> Prediction:
-        if not np.isfinite(scores).all():
-            return Prediction(source=source, error="The model gives scores that are not finite.")
-        limits = np.fromiter(self.thresholds.values(), dtype=np.float64)
-        reached = None if self.ranked_only else predicted(scores[None], limits)[0]
-        return Prediction(
-            labels=choose_labels(scores, reached, self.labels, top_k=self.top_k),
-            scores=dict(zip(self.labels, scores.tolist(), strict=True)),
-            thresholds=self.thresholds,
-            source=source,
-        )
 
 
 def _is_folder(source: object) -> bool:

@@ -10,6 +10,7 @@ from query2label.bundle import Bundle
 from query2label.config import ModelConfig
 from query2label.errors import ConfigError, DataError, ImageError
 from query2label.explain.attention import explain_image, map_on_image
+from query2label.export.run import export_bundle
 from query2label.inference.predictor import Predictor
 from query2label.models.build import build_model
 from query2label.preprocess import PreprocessSpec, resize_image
@@ -83,7 +84,7 @@ def test_explain_image__says_what_does_not_work(
     with pytest.raises(ImageError, match="no such file"):
         explain_image(predictor, tmp_path / "nowhere.png")
     other = Predictor(predictor.bundle, lambda images: np.zeros((len(images), 7), dtype=np.float32))
-    with pytest.raises(ConfigError, match="Attention maps need the torch runtime"):
+    with pytest.raises(ConfigError, match="gives no attention maps: load the bundle"):
         explain_image(other, image)
     with pytest.raises(ConfigError, match="attention"):
         explain_image(make_predictor(tmp_path, head="linear"), image)
@@ -129,3 +130,20 @@ def test_explanation__is_frozen(predictor: Predictor, image: Image.Image) -> Non
     assert replace(explanation, maps={}).maps == {}
     with pytest.raises(AttributeError):
         explanation.maps = {}
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_explain_image__of_an_exported_file_agrees_with_its_bundle(
+    tmp_path: Path, image: Image.Image, suffix: str
+) -> None:
+    predictor = make_predictor(tmp_path)
+    plain, path = tmp_path / f"plain{suffix}", tmp_path / f"model{suffix}"
+    target = "onnx" if suffix == ".onnx" else "openvino"
+    export_bundle(tmp_path / "query2label", path, to=target, attention=True)
+    expected = explain_image(predictor, image, labels=["cow", "ant"])
+    found = explain_image(Predictor.load(path), image, labels=["cow", "ant"])
+    for label in ("cow", "ant"):
+        np.testing.assert_allclose(found.maps[label], expected.maps[label], atol=1e-5)
+    export_bundle(tmp_path / "query2label", plain, to=target)
+    with pytest.raises(ConfigError, match="exported without attention maps: q2l export --attention"):
+        explain_image(Predictor.load(plain), image)

@@ -1,0 +1,69 @@
+"""From the scores of an image to its labels: thresholds of the bundle or others, and how many labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from query2label.bundle import Bundle, predicted
+from query2label.errors import ConfigError
+from query2label.inference.prediction import Prediction, choose_labels
+
+
+@dataclass(frozen=True)
+class LabelChoice:
+    """Turns the scores of an image into a prediction."""
+
+    labels: tuple[str, ...]
+    """All labels of the model, in output order."""
+    thresholds: Mapping[str, float]
+    """One per label, in [0, 1]."""
+    top_k: int | None
+    """At most so many labels; None for any number."""
+    ranked_only: bool
+    """Whether the best labels are taken whether or not they reach their thresholds."""
+
+    @classmethod
+    def of(
+        cls, bundle: Bundle, *, top_k: int | None = None, threshold: float | Mapping[str, float] | None = None
+    ) -> LabelChoice:
+        """The choice for a model; options as for a call of `Predictor`.
+
+        A label that the model does not know is a `DataError`.
+
+        Raises:
+            ConfigError: If an option is out of range.
+        """
+        if top_k is not None and top_k < 1:
+            raise ConfigError(f"top_k ({top_k}) must be at least 1.")
+        thresholds = dict(zip(bundle.labels, bundle.thresholds, strict=True))
+        if isinstance(threshold, Mapping):
+            for label, value in threshold.items():
+                thresholds[bundle.labels[bundle.label_set.index(label)]] = value
+        elif threshold is not None:
+            thresholds = dict.fromkeys(bundle.labels, threshold)
+        for label, value in thresholds.items():
+            if not 0 <= value <= 1:
+                raise ConfigError(f"The threshold {value} of label {label!r} is not within 0 and 1.")
+        return cls(bundle.labels, thresholds, top_k, ranked_only=top_k is not None and threshold is None)
+
+    def among(self, indices: Sequence[int]) -> LabelChoice:
+        """The same choice among some labels only, given by output index; scores then come in that order."""
+        labels = tuple(self.labels[index] for index in indices)
+        return replace(self, labels=labels, thresholds={label: self.thresholds[label] for label in labels})
+
+    def prediction(self, scores: Float[np.ndarray, " K"], *, source: str | None = None) -> Prediction:
+        """What these scores say; scores that are not finite give a prediction with an `error`."""
+        if not np.isfinite(scores).all():
+            return Prediction(source=source, error="The model gives scores that are not finite.")
+        limits = np.fromiter(self.thresholds.values(), dtype=np.float64)
+        reached = None if self.ranked_only else predicted(scores[None], limits)[0]
+        return Prediction(
+            labels=choose_labels(scores, reached, self.labels, top_k=self.top_k),
+            scores=dict(zip(self.labels, scores.tolist(), strict=True)),
+            thresholds=self.thresholds,
+            source=source,
+        )
