@@ -116,7 +116,9 @@ def test_check_dataset__all_images_missing_is_still_a_report(make_text: MakeText
     make_text("ImageSets/Main/train.txt", "a\nb\n")
     make_text("ImageSets/Main/dog_train.txt", "a 1\nb -1\n")
     report = check_dataset(tmp_path)
-    assert len(report.errors) == 2
+    (error,) = report.errors
+    assert error.line == 1
+    assert error.message.startswith("none of 2 images can be used; image 'JPEGImages/a.jpg' is missing")
     assert (report.num_images, report.mean_labels) == ({}, 0)
 
 
