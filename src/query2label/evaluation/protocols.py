@@ -22,7 +22,7 @@ class ImageSet:
     data: str
     """Name of the data set."""
     splits: tuple[str, ...]
-    """Names that its split goes by; the first that the data have is taken."""
+    """Names that its split goes by, the most usual first; the first that the data have is taken."""
     num_images: int
     num_labels: int
     labelled_only: bool = False
@@ -30,9 +30,7 @@ class ImageSet:
 
     def __str__(self) -> str:
         which = "the labelled" if self.labelled_only else "all"
-        return (
-            f"{which} {self.num_images:,} images of {self.data} {self.splits[-1]}, {self.num_labels} labels"
-        )
+        return f"{which} {self.num_images:,} images of {self.data} {self.splits[0]}, {self.num_labels} labels"
 
 
 @dataclass(frozen=True)
@@ -74,21 +72,21 @@ PROTOCOLS: Final = {
             "voc",
             "ignore",
             _ALLPOINT_AP,
-            ImageSet("MS-COCO 2014", _COCO14, 40_504, 80),
+            ImageSet("MS-COCO", _COCO14, 40_504, 80),
         ),
         Protocol(
             "coco14-labelled",
             "plain",
             "ignore",
             _PLAIN_AP,
-            ImageSet("MS-COCO 2014", _COCO14, 40_137, 80, labelled_only=True),
+            ImageSet("MS-COCO", _COCO14, 40_137, 80, labelled_only=True),
         ),
         Protocol(
             "coco17",
             "voc",
             "ignore",
             _ALLPOINT_AP,
-            ImageSet("MS-COCO 2017", ("val2017", "val"), 5_000, 80),
+            ImageSet("MS-COCO", ("val2017", "val"), 5_000, 80),
         ),
         Protocol("voc07-11pt", "voc11", "ignore", _ELEVEN_POINT_AP, _VOC07),
         Protocol("voc07-allpoint", "voc", "ignore", _ALLPOINT_AP, _VOC07),
@@ -98,7 +96,7 @@ PROTOCOLS: Final = {
             "voc",
             "ignore",
             _ALLPOINT_AP,
-            ImageSet("NUS-WIDE", ("test",), 83_898, 81, labelled_only=True),
+            ImageSet("NUS-WIDE", ("test", "val"), 83_898, 81, labelled_only=True),
         ),
         Protocol(
             "vg500",
@@ -110,7 +108,7 @@ PROTOCOLS: Final = {
     )
 }
 """By name. NUS-WIDE's official lists hold 161,789 and 107,859 images; without those that show none of the 81
-concepts, as most papers have it, they are 125,449 and 83,898."""
+concepts, as most papers have it, they are 125,449 and 83,898; a common table calls the latter val."""
 
 
 def resolve_protocol(name: str | None, *, difficult: Difficult | None, split: str | None = None) -> Protocol:
@@ -131,8 +129,8 @@ def resolve_protocol(name: str | None, *, difficult: Difficult | None, split: st
     allowed = protocol.image_set.splits if protocol.image_set else ()
     if allowed and split is not None and split_name(split) not in allowed:
         raise ConfigError(
-            f"The protocol {name} is measured on the split {allowed[-1]}, not {split!r}: leave one of the "
-            "two out."
+            f"The protocol {name} is measured on the split {' or '.join(allowed)}, not {split!r}: leave "
+            "one of the two out."
         )
     if difficult in {None, protocol.difficult}:
         return protocol

@@ -20,15 +20,15 @@ from query2label.evaluation.protocols import (
 )
 from query2label.labels import LabelSet
 
-COUNTS = {  # split, images, labels, average precision, labelled images only
-    "coco14-all": ("val", 40504, 80, "voc", False),
-    "coco14-labelled": ("val", 40137, 80, "plain", True),
-    "coco17": ("val", 5000, 80, "voc", False),
-    "voc07-11pt": ("test", 4952, 20, "voc11", False),
-    "voc07-allpoint": ("test", 4952, 20, "voc", False),
-    "voc12": ("val", 5823, 20, "voc", False),
-    "nuswide": ("test", 83898, 81, "voc", True),
-    "vg500": ("test", 10000, 500, "voc", False),
+COUNTS = {  # names of the split, images, labels, average precision, labelled images only
+    "coco14-all": (("val2014", "val"), 40504, 80, "voc", False),
+    "coco14-labelled": (("val2014", "val"), 40137, 80, "plain", True),
+    "coco17": (("val2017", "val"), 5000, 80, "voc", False),
+    "voc07-11pt": (("test",), 4952, 20, "voc11", False),
+    "voc07-allpoint": (("test",), 4952, 20, "voc", False),
+    "voc12": (("val",), 5823, 20, "voc", False),
+    "nuswide": (("test", "val"), 83898, 81, "voc", True),
+    "vg500": (("test",), 10000, 500, "voc", False),
 }
 
 
@@ -51,15 +51,15 @@ def test_protocols__are_those_of_the_papers():
     assert all(protocol.difficult == "ignore" for protocol in PROTOCOLS.values())
     for name, expected in COUNTS.items():
         images = PROTOCOLS[name].image_set
-        found = (images.splits[-1], images.num_images, images.num_labels)
+        found = (images.splits, images.num_images, images.num_labels)
         assert (*found, PROTOCOLS[name].ap, images.labelled_only) == expected
 
 
 def test_protocol_text__has_the_name_the_average_precision_and_the_images():
     assert PROTOCOLS["coco14-labelled"].text("split val of coco (coco)") == (
-        "coco14-labelled (average precision as scikit-learn's; the labelled 40,137 images of MS-COCO 2014 "
-        "val, 80 labels): split val of coco (coco); unknown targets left out; labels without a positive left "
-        "out of means"
+        "coco14-labelled (average precision as scikit-learn's; the labelled 40,137 images of MS-COCO "
+        "val2014, 80 labels): split val of coco (coco); unknown targets left out; labels without a "
+        "positive left out of means"
     )
     assert "; all 5,823 images of PASCAL VOC 2012 val, 20 labels): " in PROTOCOLS["voc12"].text("x")
 
@@ -67,6 +67,10 @@ def test_protocol_text__has_the_name_the_average_precision_and_the_images():
 def test_resolve_protocol__takes_a_split_that_agrees_and_refuses_others():
     for split in ("val", "val2014", "validation", None):
         assert resolve_protocol("coco14-all", difficult=None, split=split) is PROTOCOLS["coco14-all"]
+    for split in ("test", "val", None):  # a common table of NUS-WIDE calls its test images val
+        assert resolve_protocol("nuswide", difficult=None, split=split) is PROTOCOLS["nuswide"]
+    with pytest.raises(ConfigError, match="nuswide is measured on the split test or val, not 'train': leave"):
+        resolve_protocol("nuswide", difficult=None, split="train")
     assert resolve_protocol("plain", difficult=None, split="train") is PROTOCOLS["plain"]
     with pytest.raises(
         ConfigError, match="voc07-11pt is measured on the split test, not 'val': leave one of"
@@ -161,7 +165,7 @@ def test_evaluate__a_protocol_chooses_the_images_and_stands_beside_the_numbers(b
     report = evaluate(colour_logits, exam, bundle=bundle, protocol="tiny", num_resamples=0)
     assert (report.num_images, report.headline_ap) == (2, "voc")
     assert report.protocol.startswith(
-        "tiny (all-point AP; the labelled 2 images of Colours test, 3 labels): split test of photos (table); "
+        "tiny (all-point AP; the labelled 2 images of Colours exam, 3 labels): split test of photos (table); "
     )
     assert evaluate(colour_logits, exam, bundle=bundle, num_resamples=0, split="test").num_images == 3
     assert evaluate(colour_logits, exam, bundle=bundle, split="test", protocol="tiny").num_images == 2
