@@ -132,6 +132,8 @@ class DataConfig(Section):
     """Name of the split to validate on; `test` is taken where there is no such split."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the images held out by a stratified split where the data have no splits of their own."""
+    labelled_only: bool = False
+    """Leave out images that show no label, as papers do on NUS-WIDE; they say that all labels are absent."""
     difficult: Difficult = "ignore"
     """What an object marked difficult (PASCAL VOC) says about its label; `ignore` makes it unknown."""
     image_size: Annotated[tuple[Side, Side], BeforeValidator(_as_pair)] = (224, 224)

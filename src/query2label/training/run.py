@@ -197,6 +197,8 @@ def _introduce(start: Start, config: RunConfig, *, ranks: Ranks, reporter: Repor
     )
     if start.transfer is not None:
         reporter.say(str(start.transfer))
+    for note in data.train.notes:
+        reporter.say(note)
     for warning in data.warnings:
         reporter.warn(warning)
 

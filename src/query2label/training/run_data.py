@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from query2label.config import DataConfig
+from query2label.data.annotation_files import split_name
 from query2label.data.load import load_dataset
 from query2label.data.samples import Dataset
 from query2label.data.split import stratified_split
@@ -57,10 +58,11 @@ def load_run_data(config: DataConfig, *, seed: int) -> RunData:
     """
     if config.path is None:
         raise ConfigError("No data are named: give --data (or data.path in the recipe).")
+    names = {name: split_name(getattr(config, name)) for name in ("train_split", "val_split")}
+    config = config.model_copy(update=names)
     if config.train_split == config.val_split:
         raise ConfigError(f"data.train_split and data.val_split are both {config.val_split!r}.")
-    names = {config.train_split, config.val_split}
-    if "trainval" in names and names & {"train", "val"}:
+    if "trainval" in names.values() and {"train", "val"} & set(names.values()):
         raise ConfigError(
             "data.train_split and data.val_split share images, as trainval is train and val together: with "
             "data.train_split=trainval give data.val_split=test."
@@ -68,6 +70,8 @@ def load_run_data(config: DataConfig, *, seed: int) -> RunData:
     dataset = load_dataset(
         config.path, format=config.format, difficult=config.difficult, image_root=config.image_root
     )
+    if config.labelled_only:
+        dataset = _labelled(dataset)
     data = _split(dataset, config, seed=seed)
     for name, part in (("training", data.train), ("validation", data.val)):
         targets = part.targets()
@@ -94,19 +98,29 @@ def _split(dataset: Dataset, config: DataConfig, *, seed: int) -> RunData:
     val = dataset.select(config.val_split)
     if val.samples:
         return RunData(train, val)
-    similar = [name for name in splits if name.startswith(config.val_split) and name != config.train_split]
-    if similar:  # as MS-COCO's years are: nobody wants a part of train2017 held out with val2017 beside it
+    learned = {"train", "val", "trainval"} if config.train_split == "trainval" else {config.train_split}
+    others = [name for name in splits if name not in learned]
+    similar = [name for name in others if name.startswith(config.val_split)]
+    if similar or (others and FALLBACK_SPLIT not in others):
+        # Nobody wants a part of train2017 held out with val2017 beside it.
         raise DataError(
-            f"{config.path} has no split {config.val_split!r}, but {' and '.join(similar)}: name the one "
-            "that is meant with --set data.val_split=NAME."
+            f"{config.path} has no split {config.val_split!r}, but {' and '.join(similar or others)}: name "
+            "the one that is meant with --set data.val_split=NAME."
         )
-    if FALLBACK_SPLIT in splits and config.train_split != FALLBACK_SPLIT:
+    if FALLBACK_SPLIT in others:
         warning = (
             f"There is no split {config.val_split!r}: the test images choose the best epoch and the "
             "thresholds, so the results on them are a little too good."
         )
         return RunData(train, dataset.select(FALLBACK_SPLIT), warnings=(warning,))
     return _hold_out(train, config, seed=seed)
+
+
+def _labelled(dataset: Dataset) -> Dataset:
+    samples = [sample for sample in dataset.samples if sample.positive]
+    left_out = len(dataset) - len(samples)
+    note = f"Images without a label, left out: {left_out:,} of {len(dataset):,} (data.labelled_only)."
+    return replace(dataset, samples=samples, notes=[*dataset.notes, *([note] if left_out else ())])
 
 
 def _hold_out(dataset: Dataset, config: DataConfig, *, seed: int) -> RunData:

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 from typer.testing import CliRunner
 
@@ -31,16 +33,21 @@ def test_train__says_in_one_sentence_what_is_wrong_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_train__trains_and_says_where_the_model_is(shapes, tmp_path):
+def test_train__trains_and_says_what_was_left_out_and_where_the_model_is(shapes, tmp_path):
+    data = shutil.copytree(shapes, tmp_path / "data")
+    (data / "labels.csv").write_text((shapes / "labels.csv").read_text() + "61.png,,train\n")
+    shutil.copy(data / "00.png", data / "61.png")
     settings = (
         "model.backbone=test_efficientnet", "model.weights=none", "model.hidden_dim=16",
         "model.feedforward_dim=32", "data.image_size=32", "data.num_workers=0", "train.epochs=1",
+        "data.labelled_only=true",
     )  # fmt: skip
     overrides = [part for setting in settings for part in ("--set", setting)]
     out = tmp_path / "run"
-    result = CliRunner().invoke(app, ["train", "--data", str(shapes), "--out", str(out), *overrides])
+    result = CliRunner().invoke(app, ["train", "--data", str(data), "--out", str(out), *overrides])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert lines[0] == f"40 training and 21 validation images with 3 labels, from {shapes}"
-    assert lines[2].startswith("epoch 1/1: loss ")
+    assert lines[0] == f"40 training and 21 validation images with 3 labels, from {data}"
+    assert lines[2] == "Images without a label, left out: 1 of 62 (data.labelled_only)."
+    assert lines[3].startswith("epoch 1/1: loss ")
     assert lines[-1] == f"The model is in {out / 'best'}: q2l predict PHOTO --model {out / 'best'}"

@@ -58,6 +58,44 @@ def test_load_run_data__asks_which_of_several_years_is_meant(shapes, tmp_path):
     assert (len(data.train), len(data.val)) == (40, 12)
 
 
+def test_load_run_data__holds_nothing_out_where_another_split_lies_unused(shapes, tmp_path):
+    folder = shutil.copytree(shapes, tmp_path / "data")
+    with pytest.raises(DataError, match=r"no split 'other', but val: name the one that is meant with --set"):
+        load_run_data(config(folder, val_split="other"), seed=0)
+    table = (shapes / "labels.csv").read_text().replace(",val", ",exam")
+    (folder / "labels.csv").write_text(table)
+    with pytest.raises(DataError, match=r"no split 'val', but exam: name the one"):
+        load_run_data(config(folder), seed=0)
+    assert len(load_run_data(config(folder, val_split="exam"), seed=0).val) == 21
+
+
+def test_load_run_data__knows_the_usual_names_of_splits(shapes):
+    data = load_run_data(config(shapes, train_split="Training", val_split="valid"), seed=0)
+    assert (len(data.train), len(data.val)) == (40, 21)
+    with pytest.raises(ConfigError, match="are both 'val'"):
+        load_run_data(config(shapes, train_split="val", val_split="validation"), seed=0)
+
+
+def test_load_run_data__leaves_images_without_a_label_out_where_told(shapes, tmp_path):
+    folder = shutil.copytree(shapes, tmp_path / "data")
+    head, *rows = (shapes / "labels.csv").read_text().splitlines()
+    emptied = [
+        f"{row.split(',')[0]},,{row.split(',')[2]}" if place % 10 == 0 else row
+        for place, row in enumerate(rows)
+    ]
+    (folder / "labels.csv").write_text("\n".join([head, *emptied]))
+    whole = load_run_data(config(folder), seed=0)
+    data = load_run_data(config(folder, labelled_only=True), seed=0)
+    expected = [[sample for sample in part.samples if sample.positive] for part in (whole.train, whole.val)]
+    assert [data.train.samples, data.val.samples] == expected
+    left_out = 61 - sum(map(len, expected))
+    assert left_out >= 7
+    note = f"Images without a label, left out: {left_out} of 61 (data.labelled_only)."
+    assert data.train.notes == [*whole.train.notes, note]
+    (folder / "labels.csv").write_text("\n".join([head, *(row for row in rows if row.split(",")[1])]))
+    assert not load_run_data(config(folder, labelled_only=True), seed=0).train.notes
+
+
 def test_load_run_data__refuses_what_cannot_be_learned(shapes, monkeypatch):
     with pytest.raises(ConfigError, match="No data are named"):
         load_run_data(DataConfig(), seed=0)
