@@ -56,7 +56,8 @@ def load_run_data(config: DataConfig, *, seed: int) -> RunData:
         ConfigError: If no data are named, or the splits share images by their names.
         DataError: If a split is missing, or nothing can be learned or judged.
     """
-    if config.path is None:
+    path = config.path
+    if path is None:
         raise ConfigError("No data are named: give --data (or data.path in the recipe).")
     names = {name: split_name(getattr(config, name)) for name in ("train_split", "val_split")}
     config = config.model_copy(update=names)
@@ -68,7 +69,7 @@ def load_run_data(config: DataConfig, *, seed: int) -> RunData:
             "data.train_split=trainval give data.val_split=test."
         )
     dataset = load_dataset(
-        config.path, format=config.format, difficult=config.difficult, image_root=config.image_root
+        path, format=config.format, difficult=config.difficult, image_root=config.image_root
     )
     if config.labelled_only:
         dataset = _labelled(dataset)
