@@ -7,6 +7,16 @@ from pathlib import Path
 
 import pytest
 
+TINY_MODEL = (
+    "model.backbone=test_efficientnet",
+    "model.weights=none",
+    "model.hidden_dim=16",
+    "model.feedforward_dim=32",
+    "data.image_size=32",
+)
+TINY_RUN = (*TINY_MODEL, "data.num_workers=0", "train.batch_size=8", "train.epochs=2")
+"""Settings with which training takes a second."""
+
 
 def _descendants(pid):
     children = {}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.integration.conftest import TINY_MODEL
 from typer.testing import CliRunner
 
 from query2label.bundle import read_weights
@@ -22,16 +23,7 @@ from query2label.training.checkpoint import load_checkpoint
 from query2label.training.run import RunResult, resume, train
 from query2label.training.signals import RunInterruptedError
 
-SMALL = (
-    "model.backbone=test_efficientnet",
-    "model.weights=none",
-    "model.hidden_dim=16",
-    "model.feedforward_dim=32",
-    "data.image_size=32",
-    "data.augment.crop_min_area=0.5",
-    "train.batch_size=16",
-    "train.epochs=2",
-)
+SMALL = (*TINY_MODEL, "data.augment.crop_min_area=0.5", "train.batch_size=16", "train.epochs=2")
 CACHED = ("model.freeze=all", "train.cache_features=true", "train.cache_views=2")
 
 

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 import torch
+from tests.integration.conftest import TINY_MODEL
 
 from query2label.bundle import read_bundle, read_weights
 from query2label.config import load_config
@@ -19,10 +20,6 @@ from query2label.training.signals import RunInterruptedError
 from query2label.training.start import build_start, label_prior
 from query2label.training.transfer import configure
 
-SMALL = (
-    "model.backbone=test_efficientnet", "model.weights=none", "model.hidden_dim=16",
-    "model.feedforward_dim=32", "data.image_size=32",
-)  # fmt: skip
 QUICK = ("data.num_workers=0", "train.epochs=1", "train.batch_size=16", "data.augment.randaugment_num_ops=0")
 DIRECT = (
     "model.backbone=test_efficientnet", "model.weights=none", "model.hidden_dim=16", "data.image_size=32",
@@ -36,7 +33,7 @@ def run(data, out, *overrides, **kwargs):
 
 @pytest.fixture(scope="module")
 def source(shapes, tmp_path_factory):
-    return run(shapes, tmp_path_factory.mktemp("source") / "run", *SMALL, "data.resize=letterbox").best
+    return run(shapes, tmp_path_factory.mktemp("source") / "run", *TINY_MODEL, "data.resize=letterbox").best
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +108,12 @@ def test_train__a_model_on_the_hub_keeps_its_name(source, shapes, tmp_path, monk
 
 
 def test_train__learns_on_from_where_the_source_was(shapes, tmp_path):
-    slow = (*SMALL, "train.epochs=12", "data.augment.cutout=0", "optim.lr=3e-3", "train.ema_decay=0.9")
+    slow = (*TINY_MODEL, "train.epochs=12", "data.augment.cutout=0", "optim.lr=3e-3", "train.ema_decay=0.9")
     good = run(shapes, tmp_path / "source", *slow, "optim.backbone_lr_scale=1.0")
     further = run(
         shapes, tmp_path / "further", "data.augment.cutout=0", "optim.lr=1e-5", start_from=good.best
     )
-    scratch = run(shapes, tmp_path / "scratch", *SMALL, "data.augment.cutout=0", "optim.lr=1e-5")
+    scratch = run(shapes, tmp_path / "scratch", *TINY_MODEL, "data.augment.cutout=0", "optim.lr=1e-5")
     assert further.report.map > good.report.map - 0.03
     assert further.report.map > scratch.report.map + 0.1
 

@@ -7,22 +7,13 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 from tests.conftest import LABELS, draw_shapes
+from tests.integration.conftest import TINY_RUN
 from typer.testing import CliRunner
 
 from query2label.cli.app import app
 from query2label.data.load import load_dataset
 
 NUM_TRAIN, NUM_VAL, SIDE = 16, 8, 40
-SMALL = (
-    "model.backbone=test_efficientnet",
-    "model.weights=none",
-    "model.hidden_dim=16",
-    "model.feedforward_dim=32",
-    "data.image_size=32",
-    "data.num_workers=0",
-    "train.batch_size=8",
-    "train.epochs=2",
-)
 Labelled = list[tuple[str, str, tuple[str, ...]]]
 """Split, name of the image, labels."""
 
@@ -201,7 +192,7 @@ def test_exports__are_checked_and_trained_on_by_path(
     assert result.exit_code == 0, result.output
     assert format_name in result.output
     assert "no errors" in result.output
-    settings = [word for setting in SMALL for word in ("--set", setting)]
+    settings = [word for setting in TINY_RUN for word in ("--set", setting)]
     run = tmp_path / "run"
     command = ["train", "--data", str(data), "--out", str(run), "--device", "cpu", *settings]
     result = CliRunner().invoke(app, command)

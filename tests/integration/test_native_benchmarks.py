@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import LABELS, draw_shapes
+from tests.integration.conftest import TINY_RUN
 from typer.testing import CliRunner
 
 from query2label.bundle import read_bundle
@@ -13,16 +14,6 @@ from query2label.cli.app import app
 
 NUM_TRAIN, NUM_TEST = 16, 8
 NUMBERS = {"train": range(NUM_TRAIN), "test": range(NUM_TRAIN, NUM_TRAIN + NUM_TEST)}
-SMALL = (
-    "model.backbone=test_efficientnet",
-    "model.weights=none",
-    "model.hidden_dim=16",
-    "model.feedforward_dim=32",
-    "data.image_size=32",
-    "data.num_workers=0",
-    "train.batch_size=8",
-    "train.epochs=2",
-)
 
 
 def labels_of(number: int) -> tuple[str, ...]:
@@ -116,7 +107,7 @@ def test_native_form__is_checked_and_trained_on_by_its_path(
     assert report["num_images"] == num_images
     assert len(report["labels"]) == num_labels
     assert report["errors"] == []
-    settings = [part for setting in SMALL for part in ("--set", setting)]
+    settings = [part for setting in TINY_RUN for part in ("--set", setting)]
     run = tmp_path / "run"
     result = CliRunner().invoke(app, ["train", "--data", str(data), "--out", str(run), *settings])
     assert result.exit_code == 0, result.output

@@ -6,22 +6,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.integration.conftest import TINY_RUN
 from typer.testing import CliRunner
 
 from query2label.cli.app import app
 
 LABELS = ("circle", "square", "triangle")
 CATEGORY_IDS = dict(zip(LABELS, (1, 17, 90), strict=True))
-SMALL = (
-    "model.backbone=test_efficientnet",
-    "model.weights=none",
-    "model.hidden_dim=16",
-    "model.feedforward_dim=32",
-    "data.image_size=32",
-    "data.num_workers=0",
-    "train.batch_size=8",
-    "train.epochs=2",
-)
 
 
 def q2l(*arguments, code=0):
@@ -164,7 +155,7 @@ def test_native_layout__is_checked_and_trained_on_by_path(tmp_path, layout):
     assert [part["label"] for part in report["labels"]] == sorted(LABELS)
     assert report["errors"] == []
     out = tmp_path / "run"
-    q2l("train", "--data", data, "--out", out, "--device", "cpu", *(f"--set={part}" for part in SMALL))
+    q2l("train", "--data", data, "--out", out, "--device", "cpu", *(f"--set={part}" for part in TINY_RUN))
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert len(records) == 2
     assert (out / "best" / "model.safetensors").is_file()
@@ -174,7 +165,9 @@ def test_native_layout__is_checked_and_trained_on_by_path(tmp_path, layout):
 def voc_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("voc")
     data = write_voc(folder / "VOCdevkit", 2012, with_test=False)
-    q2l("train", "--data", data, "--out", folder / "run", "--device", "cpu", *(f"--set={p}" for p in SMALL))
+    q2l(
+        "train", "--data", data, "--out", folder / "run", "--device", "cpu", *(f"--set={p}" for p in TINY_RUN)
+    )
     return data, folder / "run" / "best"
 
 
@@ -201,7 +194,7 @@ def test_voc__two_years_side_by_side_need_naming(tmp_path):
 def test_coco__two_years_side_by_side(tmp_path):
     data = write_coco(tmp_path / "coco", 2014)
     write_coco(data, 2017)
-    run = ("train", "--data", data, "--out", tmp_path / "run", *(f"--set={part}" for part in SMALL))
+    run = ("train", "--data", data, "--out", tmp_path / "run", *(f"--set={part}" for part in TINY_RUN))
     refused = q2l(*run, code=2).stderr
     assert (
         "it has train2014, train2017, val2014, val2017; name one with --set data.train_split=NAME" in refused
