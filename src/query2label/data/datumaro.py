@@ -143,7 +143,7 @@ class _Items:
         for place, item in enumerate(items):
             where = _where(item, place)
             try:
-                if any(_member(item, media) is not None for media in _OTHER_MEDIA):
+                if _has_other_media(item):
                     self.num_without_image += 1
                     continue
                 path = self._path(item, subset)
@@ -184,6 +184,11 @@ class _Items:
             extent_of = _EXTENTS.get(str(_member(annotation, "type")))
             if extent_of is not None:
                 image.boxes.append((name, extent_of(annotation)))
+
+
+def _has_other_media(item: Any) -> bool:
+    others = any(_member(item, media) is not None for media in _OTHER_MEDIA)
+    return others and _member(item, "image") is None
 
 
 _OTHER_MEDIA: Final = ("point_cloud", "video", "video_frame", "media")

@@ -127,6 +127,12 @@ def test_read__leaves_out_what_is_no_image(tmp_path: Path) -> None:
     assert dataset.notes == ["Items without an image, left out: 1."]
 
 
+def test_read__keeps_an_image_that_is_named_twice(tmp_path: Path) -> None:
+    write(tmp_path, contents(item("a", label(0), media={"path": "a.jpg"})))
+    dataset = datumaro.read(tmp_path, check_files=False)
+    assert ([sample.path.name for sample in dataset.samples], dataset.notes) == (["a.jpg"], [])
+
+
 def test_read__images_elsewhere(make_image: MakeImage, tmp_path: Path) -> None:
     path = write(tmp_path, contents(item("a")), "annotations/train.json")
     image = make_image("photos/a.jpg")
