@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 import query2label.bundle.hub as hub
 from query2label.bundle import (
@@ -414,3 +415,33 @@ def test_bundle__is_read_without_torch(folder: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "False\n"
+
+
+HALVABLE = {
+    "weight": torch.tensor([1.0, 1 / 3, -7e-3]),
+    "norm.running_var": torch.tensor([1e9, 1e-9]),
+    "norm.num_batches_tracked": torch.tensor(70_000),
+}
+
+
+def test_save_bundle__half_precision_rounds_weights_and_keeps_statistics(tmp_path: Path) -> None:
+    save_bundle(make_bundle(), HALVABLE, tmp_path / "half", half_precision=True)
+    stored = load_file(tmp_path / "half" / "model.safetensors")
+    assert stored["weight"].dtype == torch.float16
+    weights = read_weights(tmp_path / "half")
+    assert weights["weight"].dtype == torch.float32
+    assert weights["weight"].tolist() == np.array([1, 1 / 3, -7e-3], np.float16).astype(float).tolist()
+    for name in ("norm.running_var", "norm.num_batches_tracked"):
+        assert weights[name].dtype == HALVABLE[name].dtype
+        assert torch.equal(weights[name], HALVABLE[name])
+
+
+def test_save_bundle__stores_float32_unless_told_otherwise(tmp_path: Path) -> None:
+    save_bundle(make_bundle(), HALVABLE, tmp_path / "full")
+    assert torch.equal(read_weights(tmp_path / "full")["weight"], HALVABLE["weight"])
+
+
+def test_save_bundle__refuses_what_half_precision_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="Weight weight has values that are not finite"):
+        save_bundle(make_bundle(), {"weight": torch.tensor([7e4])}, tmp_path / "half", half_precision=True)
+    assert not (tmp_path / "half").exists()

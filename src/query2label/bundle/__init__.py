@@ -4,6 +4,7 @@ This room knows files, not modules: `Bundle` says everything about a model but h
 runtimes without torch read the same file. `models` builds the network from it.
 """
 
+from query2label.bundle.builtin import BUILTIN_DIGEST, BUILTIN_PATH
 from query2label.bundle.files import (
     CARD_NAME,
     CONFIG_NAME,
@@ -18,6 +19,8 @@ from query2label.bundle.hub import resolve_bundle_path
 from query2label.bundle.schema import SCHEMA_VERSION, Bundle, predicted, scores_from_logits
 
 __all__ = [
+    "BUILTIN_DIGEST",
+    "BUILTIN_PATH",
     "CARD_NAME",
     "CONFIG_NAME",
     "SCHEMA_VERSION",

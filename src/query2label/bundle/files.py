@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CONFIG_NAME: Final = "config.json"
 WEIGHTS_NAME: Final = "model.safetensors"
 CARD_NAME: Final = "README.md"
+_STATISTICS: Final = ("running_mean", "running_var")
+"""Ends of the names of what batch norms have measured: a few numbers, of very different sizes."""
 
 
 def save_bundle(
@@ -30,6 +32,7 @@ def save_bundle(
     path: str | Path,
     *,
     card: str | None = None,
+    half_precision: bool = False,
 ) -> None:
     """Writes a bundle folder as a whole or not at all; a bundle that stood at `path` is replaced.
 
@@ -42,10 +45,12 @@ def save_bundle(
         tensors: Its weights by name.
         path: The folder to write.
         card: Text of the model card; unset: generated from `bundle`.
+        half_precision: Store float32 weights as float16, in half the room; running statistics of norms stay
+            as they are. A weight that float16 cannot hold is a `BundleError` as well.
     """
     _refuse_to_replace(Path(path))
     document = form.to_document(bundle)
-    weights = _serialize(tensors)
+    weights = _serialize(tensors, half_precision=half_precision)
     with atomic_folder(Path(path), needed_bytes=len(weights)) as folder:
         write_json(folder / CONFIG_NAME, document)
         (folder / WEIGHTS_NAME).write_bytes(weights)
@@ -76,7 +81,7 @@ def read_bundle(path: str | Path) -> Bundle:
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """The weights of a bundle folder by name, on the CPU.
+    """The weights of a bundle folder by name, on the CPU; what is stored as float16 comes as float32.
 
     Raises:
         BundleError: If the file is missing, cut off, or not in the safetensors form.
@@ -86,10 +91,11 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
     file = _file_of(Path(path), WEIGHTS_NAME)
     try:
-        return load_file(file)
+        weights = load_file(file)
     except (SafetensorError, OSError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise BundleError(f"{file} is not a whole safetensors file: {reason}.") from None
+    return {name: _widened(tensor) for name, tensor in weights.items()}
 
 
 def edit_bundle(path: str | Path, **changes: Any) -> Bundle:
@@ -154,11 +160,26 @@ def _stays_inside(file: Path) -> bool:
     return any(file.resolve().is_relative_to(home) for home in homes)
 
 
-def _serialize(tensors: Mapping[str, np.ndarray | torch.Tensor]) -> bytes:
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
+
+
+def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    is_statistic = name.endswith(_STATISTICS)
+    return tensor.half() if tensor.dtype == torch.float32 and not is_statistic else tensor
+
+
+def _serialize(tensors: Mapping[str, np.ndarray | torch.Tensor], *, half_precision: bool) -> bytes:
     import torch
     from safetensors.torch import save
 
     weights = {name: torch.as_tensor(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if half_precision:
+        weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise BundleError(f"Weight {name} has values that are not finite: the bundle is not written.")

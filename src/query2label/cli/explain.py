@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from query2label.cli.options import DeviceOption, ModelOption
+from query2label.cli.builtin import tell_builtin
+from query2label.cli.options import DeviceOption, ModelOrBuiltinOption
 from query2label.cli.terminal import printable_name
 from query2label.errors import ConfigError, ImageError
 
@@ -19,8 +20,8 @@ def explain_command(
             metavar="IMAGE|FOLDER|GLOB|@LIST...", help="Images, as for `q2l predict`.", show_default=False
         ),
     ],
-    model: ModelOption,
     out: Annotated[Path, typer.Option(help="Folder for the pictures, one PNG per image.")],
+    model: ModelOrBuiltinOption = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -48,6 +49,8 @@ def explain_command(
     from query2label.storage import atomic_file
 
     predictor = Predictor.load(model, device=device)
+    if model is None:
+        tell_builtin(predictor.labels)
     wanted = None if labels is None else _names(labels, predictor.labels)
     written: set[Path] = set()
     for path in paths:

@@ -33,6 +33,16 @@ ModelOption = Annotated[
         help="Bundle: a folder such as runs/birds/best, or owner/name on the hub; or a file of `q2l export`."
     ),
 ]
+ModelOrBuiltinOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Bundle: a folder such as runs/birds/best, or owner/name on the hub; or a file of `q2l export`. "
+        "Unset: the model in the box, for 15 everyday labels.",
+        show_default=False,
+    ),
+]
+"""Where a model to try things with is better than an error; what measures or changes one wants its name."""
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 RuntimeOption = Annotated[
     RuntimeName,

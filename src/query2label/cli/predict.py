@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from query2label.cli.options import BatchSizeOption, DeviceOption, ModelOption, RuntimeOption, ThreadsOption
+from query2label.cli.builtin import tell_builtin
+from query2label.cli.options import (
+    BatchSizeOption,
+    DeviceOption,
+    ModelOrBuiltinOption,
+    RuntimeOption,
+    ThreadsOption,
+)
 from query2label.cli.terminal import printable, printable_name
 from query2label.errors import ConfigError
 
@@ -47,7 +54,7 @@ def predict_command(
             show_default=False,
         ),
     ],
-    model: ModelOption,
+    model: ModelOrBuiltinOption = None,
     format: Annotated[
         Format | None,
         typer.Option(
@@ -117,6 +124,8 @@ def predict_command(
     from query2label.inference.predictor import Predictor
 
     predictor = Predictor.load(model, runtime=runtime, device=device, threads=threads)
+    if model is None:
+        tell_builtin(predictor.labels)
     predictions = _Counted(
         predict_samples(predictor, samples, top_k=top_k, threshold=limits, batch_size=batch_size),
         total=len(samples),

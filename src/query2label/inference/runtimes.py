@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from query2label.bundle import Bundle, read_bundle, resolve_bundle_path
+from query2label.bundle import BUILTIN_PATH, Bundle, read_bundle, resolve_bundle_path
 from query2label.errors import BundleError, ConfigError
 from query2label.formats import RuntimeName
 from query2label.inference.runtime import ExportedRuntime, Runtime
@@ -15,7 +15,7 @@ _RUNTIMES: Final[dict[str, RuntimeName]] = {".onnx": "onnx", ".xml": "openvino"}
 
 
 def load_runtime(
-    path_or_hub_id: str | Path,
+    path_or_hub_id: str | Path | None = None,
     *,
     runtime: RuntimeName = "auto",
     device: str = "auto",
@@ -29,6 +29,7 @@ def load_runtime(
         ConfigError: If this runtime does not run bundles.
         BundleError: If the model is a file of another form.
     """
+    path_or_hub_id = BUILTIN_PATH if path_or_hub_id is None else path_or_hub_id
     path = Path(path_or_hub_id)
     suffix = path.suffix.lower()
     if suffix in _RUNTIMES and not path.is_dir():
