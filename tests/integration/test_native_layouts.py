@@ -9,6 +9,7 @@ from PIL import Image
 from tests.integration.conftest import TINY_RUN
 from typer.testing import CliRunner
 
+from query2label.bundle import read_bundle
 from query2label.cli.app import app
 
 LABELS = ("circle", "square", "triangle")
@@ -173,6 +174,8 @@ def voc_model(tmp_path_factory):
 
 def test_voc_2012__test_images_are_predicted_and_not_judged(voc_model):
     data, model = voc_model
+    protocol = read_bundle(model).metrics["protocol"]
+    assert ": validation images of the run, difficult objects: ignore, on which temperature" in protocol
     rows = q2l("predict", data, "--split", "test", "--model", model, "--format", "jsonl").stdout.splitlines()
     names = [Path(json.loads(row)["image"]).name for row in rows]
     assert names == [f"2012_{number:06d}.jpg" for number in range(26, 34)]

@@ -144,5 +144,9 @@ def resolve_data(
 
 
 def _described(images: str, data: Dataset, difficult: str) -> str:
-    voc = f", difficult objects: {difficult}" if data.format == "voc" else ""
-    return f"{images} of {data.source.name} ({data.format}{voc})"
+    return f"{images} of {data.source.name} ({data.format}{difficult_words(data, difficult)})"
+
+
+def difficult_words(data: Dataset, difficult: str) -> str:
+    """What objects marked difficult were taken for, to follow other words; empty where the data have none."""
+    return f", difficult objects: {difficult}" if data.format == "voc" else ""

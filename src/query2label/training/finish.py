@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from query2label.bundle import Bundle, read_weights, save_bundle, scores_from_logits
 from query2label.evaluation.calibration import fit_temperature
+from query2label.evaluation.inputs import difficult_words
 from query2label.evaluation.report import Report, report_from_scores
 from query2label.evaluation.sizes import object_sizes
 from query2label.evaluation.thresholds import fit_thresholds
@@ -23,7 +24,6 @@ from query2label.training.signals import RunInterruptedError
 FEW_POSITIVES = 10
 """A label with fewer validation positives has an average precision and a threshold that say little."""
 Logits = Float[np.ndarray, "n K"]
-IMAGES = "validation images of the run, on which temperature and thresholds were fitted"
 
 
 def finish(run: Run) -> Report:
@@ -45,6 +45,7 @@ def _complete(run: Run, indices: Indices, logits: Logits) -> Report:
     temperature = fit_temperature(logits, targets)
     scores = scores_from_logits(logits, temperature)
     thresholds = fit_thresholds(scores, targets)
+    difficult = difficult_words(data.val, run.config.data.difficult)
     report = report_from_scores(
         scores,
         targets,
@@ -53,7 +54,7 @@ def _complete(run: Run, indices: Indices, logits: Logits) -> Report:
         temperature=temperature,
         object_sizes=object_sizes(data.val, indices),
         seed=run.config.train.seed,
-        images=IMAGES,
+        images=f"validation images of the run{difficult}, on which temperature and thresholds were fitted",
         broken_images=run.broken.among(sample.path for sample in data.val.samples).to_dict(),
     )
     changes = {
