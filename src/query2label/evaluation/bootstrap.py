@@ -1,7 +1,8 @@
-"""How far the mean average precision could be off because other images might have been drawn."""
+"""How far a number, or the difference between two models, could be off because of the images drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from query2label.metrics import AveragePrecisionKind
+from query2label.bundle import predicted
+from query2label.metrics import AveragePrecisionKind, DecisionCounts, decision_metrics
 from query2label.metrics.arrays import Scores, Targets, require_same_shape
 
 NUM_RESAMPLES: Final = 1000
@@ -58,21 +60,143 @@ def mean_ap_interval(
         The interval, None where it is not defined or too much work.
     """
     require_same_shape(scores, targets)
-    affordable = min(num_resamples, _WORK_CELLS // max(scores.size, 1))
-    if affordable < max(1, min(num_resamples, _FEWEST_RESAMPLES)):
+    affordable = _affordable(num_resamples, scores.size)
+    curves = _curves(scores, targets)
+    if not affordable or not curves:
         return None
+    means = [_mean(_resampled_aps(curves, draws, kind)) for draws in _blocks(len(scores), affordable, seed)]
+    return _interval(np.concatenate(means), level, affordable)
+
+
+@dataclass(frozen=True)
+class PairedDifferences:
+    """How much a second model is better than a first on the same images, in [-1, 1]; None where undefined.
+
+    An interval that holds 0 does not tell which of the two is better on other images of this kind.
+    """
+
+    map: Interval | None
+    """Of the difference of the mean average precisions."""
+    per_label: tuple[Interval | None, ...]
+    """Of the difference of each label's average precisions."""
+    cf1: Interval | None
+    """Of the difference of CF1, each model at its own thresholds."""
+    of1: Interval | None
+    """Of the difference of OF1, each model at its own thresholds."""
+
+
+def paired_differences(
+    first: Scores,
+    second: Scores,
+    targets: Targets,
+    *,
+    thresholds: tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]],
+    kind: AveragePrecisionKind = "plain",
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> PairedDifferences:
+    """Percentile bootstrap intervals of what the second model has more than the first, by images.
+
+    Each resample is drawn once and both models are measured on it, so that what makes images easy or hard
+    for both is not taken for a difference between them. Work, resamples and seed are as in
+    `mean_ap_interval`.
+
+    Args:
+        first: Scores of one model; higher for surer.
+        second: Scores of another one on the same images.
+        targets: 1, 0, or below 0 where unknown.
+        thresholds: Of the first model and of the second.
+        kind: Which average precision.
+        num_resamples: Wanted number of resamples.
+        seed: Equal seeds give equal intervals.
+        level: Share of resamples inside the intervals.
+
+    Returns:
+        The intervals; a label is measured on the resamples that have a positive of it.
+    """
+    require_same_shape(first, targets)
+    require_same_shape(second, targets)
+    affordable = _affordable(num_resamples, 2 * first.size)
+    num_labels = first.shape[1]
     present = np.flatnonzero((targets == 1).any(axis=0))
-    curves = [_curve(scores[:, label], targets[:, label]) for label in present]
+    if not affordable or not len(present):
+        return PairedDifferences(None, (None,) * num_labels, None, None)
+    pair = (_curves(first, targets), _curves(second, targets))
+    decided = [_Decided.of(*both, targets) for both in zip((first, second), thresholds, strict=True)]
+    maps, aps, decisions = [], [], []
+    for draws in _blocks(len(first), affordable, seed):
+        before, after = (_resampled_aps(curves, draws, kind) for curves in pair)
+        maps.append(_mean(after) - _mean(before))
+        aps.append(after - before)
+        first_f1s, second_f1s = (each.resampled_f1s(draws) for each in decided)
+        decisions.append(second_f1s - first_f1s)
+    cf1, of1 = np.concatenate(decisions, axis=1)
+    per_label: list[Interval | None] = [None] * num_labels
+    for label, differences in zip(present.tolist(), np.concatenate(aps, axis=1), strict=True):
+        per_label[label] = _interval(differences, level, affordable)
+    return PairedDifferences(
+        map=_interval(np.concatenate(maps), level, affordable),
+        per_label=tuple(per_label),
+        cf1=_interval(cf1, level, affordable),
+        of1=_interval(of1, level, affordable),
+    )
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """Which decisions of a model were right, which it made, and which labels there are; float32 0 or 1."""
+
+    hits: Float[Tensor, "n K"]
+    predicted: Float[Tensor, "n K"]
+    positives: Float[Tensor, "n K"]
+
+    @classmethod
+    def of(cls, scores: Scores, thresholds: Float[np.ndarray, " K"], targets: Targets) -> _Decided:
+        chosen = predicted(scores, thresholds) & (targets >= 0)
+        tables = (chosen & (targets == 1), chosen, targets == 1)
+        return cls(*(torch.from_numpy(table.astype(np.float32)) for table in tables))
+
+    def resampled_f1s(self, draws: Float[Tensor, "n R"]) -> Float[np.ndarray, "2 R"]:
+        """CF1 and OF1 of each resample; NaN where it has no positive."""
+        hits, chosen, positives = (
+            (draws.T @ table).double().numpy().astype(np.int64)
+            for table in (self.hits, self.predicted, self.positives)
+        )
+        no_images = np.zeros(1, dtype=np.int64)  # means over images are not asked for
+        metrics = [
+            decision_metrics(DecisionCounts(*row, no_images, no_images, no_images))
+            for row in zip(hits, chosen, positives, strict=True)
+        ]
+        return np.array([[m.cf1 for m in metrics], [m.of1 for m in metrics]], dtype=np.float64)
+
+
+def _affordable(num_resamples: int, num_cells: int) -> int:
+    """How many resamples may be drawn; 0 where these are too few to say anything."""
+    affordable = min(num_resamples, _WORK_CELLS // max(num_cells, 1))
+    return affordable if affordable >= max(1, min(num_resamples, _FEWEST_RESAMPLES)) else 0
+
+
+def _blocks(num_images: int, num_resamples: int, seed: int) -> Iterator[Float[Tensor, "n R"]]:
     rng = np.random.default_rng(seed)
-    means = [
-        _resampled_map(curves, _draws(len(scores), min(_BLOCK, affordable - start), rng), kind)
-        for start in range(0, affordable if curves else 0, _BLOCK)
-    ]
-    found = np.concatenate([np.empty(0), *means])
-    if not len(found):
+    for start in range(0, num_resamples, _BLOCK):
+        yield _draws(num_images, min(_BLOCK, num_resamples - start), rng)
+
+
+def _interval(found: Float[np.ndarray, " r"], level: float, num_resamples: int) -> Interval | None:
+    defined = found[~np.isnan(found)]
+    if not len(defined):
         return None
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(low=float(low), high=float(high), level=level, num_resamples=affordable)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=float(low), high=float(high), level=level, num_resamples=num_resamples)
+
+
+def _mean(aps: Float[np.ndarray, "P R"]) -> Float[np.ndarray, " R"]:
+    """Mean over the labels that a resample has a positive of; NaN where it has none."""
+    defined = ~np.isnan(aps)
+    total = np.where(defined, aps, 0.0).sum(axis=0)
+    count = defined.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _draws(num_images: int, num_resamples: int, rng: np.random.Generator) -> Float[Tensor, "n R"]:
@@ -93,15 +217,20 @@ def _curve(
     return torch.from_numpy(steps.astype(np.int32)), torch.from_numpy(positive)
 
 
-def _resampled_map(
+def _curves(scores: Scores, targets: Targets) -> list[tuple[Int[Tensor, " n"], Int[Tensor, " _"]]]:
+    """`_curve` of each label that has a positive."""
+    present = np.flatnonzero((targets == 1).any(axis=0))
+    return [_curve(scores[:, label], targets[:, label]) for label in present]
+
+
+def _resampled_aps(
     curves: list[tuple[Int[Tensor, " n"], Int[Tensor, " _"]]],
     draws: Float[Tensor, "n R"],
     kind: AveragePrecisionKind,
-) -> Float[np.ndarray, " r"]:
-    """The mAP of each resample, over the labels that have a positive in it."""
-    total = torch.zeros(draws.shape[1], dtype=torch.float64)
-    defined = torch.zeros(draws.shape[1], dtype=torch.float64)
-    for steps, positive in curves:
+) -> Float[np.ndarray, "P R"]:
+    """The average precision of each label in each resample; NaN where that has no positive of the label."""
+    aps = np.empty((len(curves), draws.shape[1]))
+    for row, (steps, positive) in zip(aps, curves, strict=True):
         num_steps = int(steps.max())
         gained = torch.zeros(num_steps + 1, draws.shape[1])
         gained.index_add_(0, steps[positive], draws[positive])
@@ -111,11 +240,11 @@ def _resampled_map(
         if kind != "plain":  # the best precision at this recall or a higher one
             precision = precision.flip(0).cummax(0).values.flip(0)
         if kind == "voc11":
-            total += _at_tenths(precision, hits)
+            ap = _at_tenths(precision, hits)
         else:
-            total += (gained[1:].flip(0) * precision).sum(0) / hits[-1].clamp(min=1)
-        defined += hits[-1] > 0
-    return (total / defined)[defined > 0].numpy()
+            ap = (gained[1:].flip(0) * precision).sum(0) / hits[-1].clamp(min=1)
+        row[:] = torch.where(hits[-1] > 0, ap, torch.nan).numpy()
+    return aps
 
 
 def _at_tenths(precision: Float[Tensor, "S R"], hits: Float[Tensor, "S R"]) -> Float[Tensor, " R"]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+from jaxtyping import Float32, Int8, Int64
+from numpy import ndarray
 
 from query2label.bundle import Bundle
 from query2label.data.samples import Dataset
@@ -12,7 +17,7 @@ from query2label.evaluation.inputs import (
     resolve_data,
     resolve_model,
 )
-from query2label.evaluation.protocols import protocol_images, resolve_protocol
+from query2label.evaluation.protocols import Protocol, protocol_images, resolve_protocol
 from query2label.evaluation.report import Report, report_from_scores
 from query2label.evaluation.scoring import Progress, score_images
 from query2label.evaluation.sizes import object_sizes
@@ -71,6 +76,58 @@ def evaluate(
     Returns:
         The report.
     """
+    labelled = score_labelled(
+        model,
+        data,
+        bundle=bundle,
+        split=split,
+        format=format,
+        image_root=image_root,
+        difficult=difficult,
+        protocol=protocol,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        progress=progress,
+    )
+    return report_on(labelled, top_k=top_k, num_resamples=num_resamples, seed=seed)
+
+
+@dataclass(frozen=True)
+class LabelledScores:
+    """What a model says about labelled images, beside what is known about them."""
+
+    bundle: Bundle
+    """What the model is."""
+    data: Dataset
+    """The images that were asked for, those that could not be read among them."""
+    indices: Int64[ndarray, " n"]
+    """Which sample of `data` each row is."""
+    scores: Float32[ndarray, "n K"]
+    """Calibrated, in [0, 1]."""
+    targets: Int8[ndarray, "n K"]
+    """1, 0, or -1 where unknown."""
+    protocol: Protocol
+    images: str
+    """Which images these are, in words."""
+    broken: Mapping[str, str]
+    """Path -> reason of the images that could not be read."""
+
+
+def score_labelled(
+    model: Evaluable,
+    data: Dataset | Path | str,
+    *,
+    bundle: Bundle | None = None,
+    split: str | None = None,
+    format: DataFormatOrAuto = "auto",  # noqa: A002 (the word people look for)
+    image_root: Path | str | None = None,
+    difficult: Difficult | None = None,
+    protocol: str | None = None,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    progress: Progress | None = None,
+) -> LabelledScores:
+    """The scores and targets that `evaluate` makes its report of; arguments and errors are its."""
     measured = resolve_protocol(protocol, difficult=difficult, split=split)
     image_set = measured.image_set
     scorer, bundle = resolve_model(model, bundle)
@@ -94,17 +151,33 @@ def evaluate(
         progress=progress,
         needs_all=f"The protocol {measured.name}" if image_set else None,
     )
-    return report_from_scores(
-        bundle.scores(scored.logits),
-        scored.targets,
-        labels=bundle.labels,
-        thresholds=bundle.thresholds,
-        temperature=bundle.temperature,
-        top_k=top_k,
-        object_sizes=object_sizes(part, scored.indices),
-        num_resamples=num_resamples,
-        seed=seed,
+    return LabelledScores(
+        bundle=bundle,
+        data=part,
+        indices=scored.indices,
+        scores=bundle.scores(scored.logits),
+        targets=scored.targets,
         protocol=measured,
         images=images,
-        broken_images=scored.broken,
+        broken=scored.broken,
+    )
+
+
+def report_on(
+    labelled: LabelledScores, *, top_k: int = 3, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> Report:
+    """The report on scores of labelled images; the options are those of `evaluate`."""
+    return report_from_scores(
+        labelled.scores,
+        labelled.targets,
+        labels=labelled.bundle.labels,
+        thresholds=labelled.bundle.thresholds,
+        temperature=labelled.bundle.temperature,
+        top_k=top_k,
+        object_sizes=object_sizes(labelled.data, labelled.indices),
+        num_resamples=num_resamples,
+        seed=seed,
+        protocol=labelled.protocol,
+        images=labelled.images,
+        broken_images=labelled.broken,
     )

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from query2label.evaluation import bootstrap
-from query2label.evaluation.bootstrap import mean_ap_interval
-from query2label.metrics import mean_average_precision
+from query2label.evaluation.bootstrap import mean_ap_interval, paired_differences
+from query2label.metrics import average_precision, count_decisions, decision_metrics, mean_average_precision
 
 
 def table(num_images=150, num_labels=5):
@@ -83,3 +83,66 @@ def test_mean_ap_interval__draws_fewer_or_none_where_the_work_is_too_much(monkey
     assert mean_ap_interval(scores, targets).num_resamples == 250
     monkeypatch.setattr(bootstrap, "_WORK_CELLS", 199 * scores.size)
     assert mean_ap_interval(scores, targets) is None
+
+
+THRESHOLDS = (np.array([0.5, 0.4, 0.6, 0.5, 0.7]), np.array([0.3, 0.6, 0.5, 0.5, 0.4]))
+
+
+def pair():
+    scores, targets = table()
+    other = np.random.default_rng(3).permuted(scores, axis=0)
+    other[::3] = scores[::3]
+    return other, scores, targets
+
+
+@pytest.mark.parametrize("kind", ["plain", "voc", "voc11"])
+def test_paired_differences__are_those_of_the_metrics_on_the_same_drawn_images(kind):
+    first, second, targets = pair()
+    draws = bootstrap._draws(len(first), 40, np.random.default_rng(7)).numpy().astype(int)
+    found = {"map": [], "cf1": [], "of1": []}
+    per_label = []
+    for counts in draws.T:
+        drawn = np.repeat(np.arange(len(first)), counts)
+        aps = [average_precision(s[drawn], targets[drawn], kind=kind) for s in (first, second)]
+        found["map"].append(aps[1].mean() - aps[0].mean())
+        per_label.append(np.where(aps[0].defined, aps[1].values - aps[0].values, np.nan))
+        before, after = (
+            decision_metrics(count_decisions(s[drawn], targets[drawn], thresholds=t))
+            for s, t in zip((first, second), THRESHOLDS, strict=True)
+        )
+        found["cf1"].append(after.cf1 - before.cf1)
+        found["of1"].append(after.of1 - before.of1)
+    differences = paired_differences(
+        first, second, targets, thresholds=THRESHOLDS, kind=kind, num_resamples=40, seed=7
+    )
+    for name, values in found.items():
+        interval = getattr(differences, name)
+        expected = np.quantile(values, [0.025, 0.975])
+        assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-9)
+    for interval, values in zip(differences.per_label, np.array(per_label).T, strict=True):
+        if np.isnan(values).all():
+            assert interval is None
+        else:
+            expected = np.nanquantile(values, [0.025, 0.975])
+            assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-9)
+    assert differences.per_label[3] is None
+
+
+def test_paired_differences__of_equal_models_are_zero_and_narrower_than_unpaired_ones():
+    first, second, targets = pair()
+    same = paired_differences(second, second, targets, thresholds=(THRESHOLDS[0],) * 2, num_resamples=200)
+    assert (same.map.low, same.map.high, same.cf1.low, same.of1.high) == (0, 0, 0, 0)
+    assert same.per_label[0].num_resamples == 200
+    forth = paired_differences(first, second, targets, thresholds=THRESHOLDS, num_resamples=200)
+    back = paired_differences(second, first, targets, thresholds=THRESHOLDS[::-1], num_resamples=200)
+    assert forth.map.low > 0
+    assert (back.map.low, back.map.high) == pytest.approx((-forth.map.high, -forth.map.low))
+
+
+def test_paired_differences__are_none_without_positives_or_resamples(monkeypatch):
+    first, second, targets = pair()
+    for options in ({"targets": np.zeros_like(targets)}, {"targets": targets, "num_resamples": 0}):
+        nothing = paired_differences(first, second, thresholds=THRESHOLDS, **options)
+        assert (nothing.map, nothing.cf1, nothing.of1, set(nothing.per_label)) == (None, None, None, {None})
+    monkeypatch.setattr(bootstrap, "_WORK_CELLS", 2 * 199 * first.size)
+    assert paired_differences(first, second, targets, thresholds=THRESHOLDS).map is None
