@@ -6,15 +6,17 @@ disagree. It needs Pillow and NumPy, never torch.
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from query2label.decode import DEFAULT_MAX_PIXELS, ImageSource, load_image
+from query2label.decode import DEFAULT_MAX_PIXELS, ImageSource, load_image, load_reduced
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -23,6 +25,7 @@ __all__ = [
     "PreprocessSpec",
     "ResizeGeometry",
     "ResizeMode",
+    "enough_size",
     "load_image",
     "normalize",
     "preprocess",
@@ -34,6 +37,9 @@ ResizeMode = Literal["squash", "letterbox", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
 Side = Annotated[int, Field(ge=1, le=4096)]
 Spread = Annotated[float, Field(gt=0)]
+
+_FINER: Final = 3
+"""How many times finer than what lands on the input a JPEG is decoded at least."""
 
 
 class PreprocessSpec(BaseModel):
@@ -77,17 +83,45 @@ def preprocess(
 ) -> Float32[np.ndarray, "3 H W"]:
     """The model's input for one image: `load_image`, `resize_image` and `normalize` in a row.
 
-    A source that is not an image, or is refused, is an `ImageError`.
+    A JPEG file that is much larger than the input is decoded at a part of its size (`enough_size`). A source
+    that is not an image, or is refused, is an `ImageError`.
     """
-    image = resize_image(load_image(source, max_pixels=max_pixels), spec)
-    return normalize(np.asarray(image), spec)
+    enough = functools.partial(enough_size, spec=spec)
+    reduced = load_reduced(source, enough=enough, max_pixels=max_pixels)
+    return normalize(np.asarray(resize_image(reduced.image, spec, box=reduced.box)), spec)
 
 
-def resize_image(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
-    """An RGB image of the spec's size, antialiased; padding of `letterbox` has the spec's mean colour."""
-    geometry = resize_geometry((image.height, image.width), spec)
+def enough_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
+    """The (height, width) that an image of this size may be reduced to before it is resized.
+
+    It is three times as fine as the input, so that the antialiased resize is still what makes the pixels.
+    """
+    geometry = resize_geometry(size, spec)
     left, top, right, bottom = geometry.input_box
-    resized = image.resize((right - left, bottom - top), spec.resample(), box=geometry.image_box)
+    image_left, image_top, image_right, image_bottom = geometry.image_box
+    height, width = size
+    return (
+        math.ceil(_FINER * height * (bottom - top) / (image_bottom - image_top)),
+        math.ceil(_FINER * width * (right - left) / (image_right - image_left)),
+    )
+
+
+def resize_image(
+    image: Image.Image, spec: PreprocessSpec, *, box: tuple[float, float, float, float] | None = None
+) -> Image.Image:
+    """An RGB image of the spec's size, antialiased; padding of `letterbox` has the spec's mean colour.
+
+    Args:
+        image: RGB.
+        spec: What it becomes.
+        box: The part of it that is taken for the image: left, top, right, bottom; unset: all of it.
+    """
+    shift_x, shift_y, end_x, end_y = box or (0.0, 0.0, float(image.width), float(image.height))
+    geometry = resize_geometry((end_y - shift_y, end_x - shift_x), spec)
+    left, top, right, bottom = geometry.image_box
+    image_box = (left + shift_x, top + shift_y, right + shift_x, bottom + shift_y)
+    left, top, right, bottom = geometry.input_box
+    resized = image.resize((right - left, bottom - top), spec.resample(), box=image_box)
     height, width = spec.image_size
     if resized.size == (width, height):
         return resized
@@ -96,7 +130,7 @@ def resize_image(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
     return canvas
 
 
-def resize_geometry(size: tuple[int, int], spec: PreprocessSpec) -> ResizeGeometry:
+def resize_geometry(size: tuple[int | float, int | float], spec: PreprocessSpec) -> ResizeGeometry:
     """Where the pixels of an image of this (height, width) land; puts attention maps back on the image."""
     height, width = size
     input_height, input_width = spec.image_size

@@ -14,14 +14,7 @@ from query2label.errors import ConfigError
 from query2label.inference.prediction import Prediction, choose_labels
 from query2label.inference.predictor import Predictor
 from query2label.inference.runtime import AttentiveRuntime, ExportedRuntime
-from query2label.preprocess import (
-    ImageSource,
-    PreprocessSpec,
-    load_image,
-    normalize,
-    resize_geometry,
-    resize_image,
-)
+from query2label.preprocess import ImageSource, PreprocessSpec, load_image, preprocess, resize_geometry
 
 _MAX_LABELS = 5
 
@@ -77,14 +70,14 @@ def explain_image(
         )
     image = load_image(source)
     spec = predictor.bundle.preprocess
-    prediction = predictor(image)
+    prediction = predictor(source)
     if isinstance(source, str | Path):
         prediction = replace(prediction, source=str(source))
     if labels is None:
         scores = np.fromiter(prediction.scores.values(), dtype=np.float32)
         labels = prediction.labels[:_MAX_LABELS] or choose_labels(scores, None, predictor.labels, top_k=1)
     indices = [predictor.bundle.label_set.index(label) for label in labels]
-    _, attention = runtime.with_attention(normalize(np.asarray(resize_image(image, spec)), spec)[None])
+    _, attention = runtime.with_attention(preprocess(source, spec)[None])
     attention = label_maps(attention)[0]
     maps = {label: attention[index] for label, index in zip(labels, indices, strict=True)}
     return Explanation(image=image, prediction=prediction, maps=maps, spec=spec)
