@@ -67,9 +67,11 @@ def train_command(
         )
     if resume is None and out is None:
         raise ConfigError("--out is missing: name a new folder for the run (or --resume one).")
+    from query2label.allocator import keep_freed_memory
     from query2label.training import run
     from query2label.training.signals import RunInterruptedError
 
+    keep_freed_memory()
     try:
         if resume is not None:
             run.resume(resume, overrides=set_ or (), device=device)
