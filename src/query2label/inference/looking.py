@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Float, Float32
 
-from query2label.errors import ConfigError
+from query2label.errors import ConfigError, ImageError
 from query2label.inference.explanation import Explanation, HeadChoice, LayerChoice, MapMethod
 from query2label.inference.prediction import Prediction, choose_labels
 from query2label.inference.predictor import Predictor
@@ -34,11 +34,19 @@ def explain_image(
 
     An image that cannot be read is an `ImageError`, an unknown label a `DataError`, a method, layer or head
     that this model does not have a `ConfigError`.
+
+    Raises:
+        ImageError: If the scores of this image are not finite.
+        ConfigError: If `labels` is empty.
     """
+    if labels is not None and not labels:
+        raise ConfigError("There is no label to explain: name some, or leave `labels` unset.")
     look = _way_to_look(predictor, method, layer, head)
     image = load_image(source)
     spec = predictor.bundle.preprocess
     prediction = predictor(source)
+    if prediction.error is not None:
+        raise ImageError(prediction.error)
     labels = explained_labels(prediction) if labels is None else labels
     indices = [predictor.bundle.label_set.index(label) for label in labels]
     maps = look(preprocess(source, spec)[None], indices)

@@ -80,6 +80,8 @@ def test_explain__says_what_does_not_work(predictor: Predictor, image: Image.Ima
     other = Predictor(predictor.bundle, lambda images: np.zeros((len(images), 7), dtype=np.float32))
     with pytest.raises(ConfigError, match="function can explain nothing: load the bundle with"):
         other.explain(image)
+    with pytest.raises(ConfigError, match="There is no label to explain: name some"):
+        predictor.explain(image, labels=[])
     with pytest.raises(ConfigError, match="A linear head has no attention maps: ask for gradcam, or auto"):
         make_predictor(tmp_path, head="linear").explain(image, method="attention")
     with pytest.raises(ConfigError, match="There is no decoder layer 3: this model has 2, from 1 on"):
@@ -128,13 +130,21 @@ def test_explain__without_attention_is_grad_cam(tmp_path: Path, image: Image.Ima
     assert make_predictor(tmp_path, head="linear").explain(image).method == "gradcam"
 
 
+def test_explain__of_scores_that_are_not_finite_says_so(predictor: Predictor, image: Image.Image) -> None:
+    lost = BrightnessRuntime()
+    lost.logits = np.nan
+    with pytest.raises(ImageError, match="scores that are not finite"):
+        Predictor(predictor.bundle, lost).explain(image)
+
+
 class BrightnessRuntime:
     """A model that looks where it is bright, so that it is known where its maps belong."""
 
     has_attention = True
+    logits = 0.0
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return np.zeros((len(images), len(LABELS)), dtype=np.float32)
+        return np.full((len(images), len(LABELS)), self.logits, dtype=np.float32)
 
     def with_attention(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         height, width = images.shape[2] // 4, images.shape[3] // 4
