@@ -21,6 +21,7 @@ from query2label.cli.explain import explain_command
 from query2label.cli.export import export_command
 from query2label.cli.import_checkpoint import import_command
 from query2label.cli.predict import predict_command
+from query2label.cli.report import report_command
 from query2label.cli.terminal import printable
 from query2label.cli.thresholds import thresholds_command
 from query2label.cli.train import train_command
@@ -86,6 +87,7 @@ def _options(
 
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
+app.command("report")(report_command)
 app.command("predict")(predict_command)
 app.command("explain")(explain_command)
 app.command("export")(export_command)
