@@ -4,7 +4,7 @@
 `ImageList/TrainImagelist.txt` and `TestImagelist.txt`. The images lie in `Flickr/<folder>/<name>`, as the
 lists have it (with Windows separators), or all in one folder; `images` may stand for `Flickr`. The labels
 are the concepts in alphabetical order, which is that of `Concepts81.txt`; images that show none of them
-stay, with all labels absent.
+stay, with all labels absent. Lists that have the labels in them are read by `nuswide_lists`.
 
 The lists are of 2009, and Flickr has lost images since then: nobody can repair that, so images that are not
 on disk are left out and counted in the notes.
@@ -13,7 +13,7 @@ on disk are left out and counted in the notes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,17 +21,18 @@ from typing import Final
 
 import numpy as np
 
+from query2label.data import nuswide_lists
 from query2label.data.annotation_files import check_label_name, read_label_names
 from query2label.data.image_root import ImageRoot, refuse_outside
 from query2label.data.listed_images import (
     ListedImage,
     find_images,
-    folder_prefixes,
     notes_on_absent,
     outputs_of,
     read_lines,
     read_list,
 )
+from query2label.data.nuswide_lists import CONCEPT_FILES, image_places
 from query2label.data.samples import Dataset, Problem, ProblemError, Sample
 from query2label.errors import DataError
 from query2label.labels import LabelSet
@@ -40,8 +41,6 @@ _SPLITS: Final = {"Train": "train", "Test": "test"}
 _LABEL_FILE: Final = re.compile(r"Labels_(.+)_(Train|Test)\.txt")
 _LABEL_FOLDERS: Final = ("Groundtruth/TrainTestLabels", "TrainTestLabels")
 _LIST_FOLDERS: Final = ("ImageList", ".")
-_CONCEPT_FILES: Final = ("Concepts81.txt", "ConceptsList/Concepts81.txt")
-_IMAGE_FOLDERS: Final = ("Flickr", "images")
 
 _LabelFiles = dict[str, dict[str, Path]]
 """Concept -> split -> its file."""
@@ -57,7 +56,7 @@ def read(
     """Reads a NUS-WIDE folder.
 
     Args:
-        path: The folder with `Groundtruth/TrainTestLabels` in it.
+        path: The folder with `Groundtruth/TrainTestLabels` in it, or with `train.txt` and `test.txt`.
         labels: The label set and its order. A concept outside of it is a problem; a label of it that is no
             concept is unknown everywhere.
         image_root: Folder that holds the images, perhaps in `Flickr` or `images`.
@@ -67,8 +66,13 @@ def read(
         DataError: If the folder has no such files.
     """
     folder = _label_folder(path)
+    if folder is None and nuswide_lists.looks_like(path):
+        return nuswide_lists.read(path, labels=labels, image_root=image_root, check_files=check_files)
     if folder is None:
-        raise DataError(f"{path} has no NUS-WIDE data: expected {_LABEL_FOLDERS[0]} in it.")
+        raise DataError(
+            f"{path} has no NUS-WIDE data: expected {_LABEL_FOLDERS[0]} in it, or train.txt and test.txt "
+            "with an image and 81 columns of 0 and 1 in each line."
+        )
     refuse_outside(folder, path)
     problems: list[Problem] = []
     notes: list[str] = []
@@ -83,7 +87,7 @@ def read(
         raise DataError(f"{path} has no images: expected ImageList/TrainImagelist.txt and TestImagelist.txt.")
     root = ImageRoot(image_root or path, check_files=check_files)
     images = [image for split in lists.values() for image in split]
-    found = find_images(root, images, _places(root), problems)
+    found = find_images(root, images, image_places(root), problems)
     notes += notes_on_absent(found.absent, images)
     samples: list[Sample] = []
     paths = iter(found.paths)
@@ -99,8 +103,8 @@ def read(
 
 
 def looks_like(path: Path) -> bool:
-    """Whether a folder has `Groundtruth/TrainTestLabels` (or `TrainTestLabels`) in it."""
-    return _label_folder(path) is not None
+    """Whether a folder has `Groundtruth/TrainTestLabels` (or `TrainTestLabels`) or lists with labels."""
+    return _label_folder(path) is not None or nuswide_lists.looks_like(path)
 
 
 def _label_folder(path: Path) -> Path | None:
@@ -123,7 +127,7 @@ def _label_files(path: Path, folder: Path, problems: list[Problem], notes: list[
             found.setdefault(match[1], {})[_SPLITS[match[2]]] = file
         except DataError as error:
             problems.append(Problem(file, str(error)))
-    concept_file = _first_file(path, _CONCEPT_FILES)
+    concept_file = _first_file(path, CONCEPT_FILES)
     if concept_file is None:
         wanted = dict.fromkeys(found)
     else:
@@ -155,18 +159,6 @@ def _images(path: Path, word: str, problems: list[Problem]) -> list[ListedImage]
     except ProblemError as error:
         problems.append(error.problem)
     return images
-
-
-def _places(root: ImageRoot) -> Callable[[str], list[str]]:
-    """Gives the names that an image of the lists may have below the folder."""
-    prefixes = folder_prefixes(root, _IMAGE_FOLDERS)
-
-    def places(name: str) -> list[str]:
-        relative = name.replace("\\", "/")
-        names = dict.fromkeys((relative, relative.rpartition("/")[2]))
-        return [prefix + each for prefix in prefixes for each in names]
-
-    return places
 
 
 @dataclass(frozen=True)

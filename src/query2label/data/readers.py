@@ -68,7 +68,7 @@ READERS: Final[dict[DataFormat, Reader]] = {
     ),
     "nuswide": Reader(
         nuswide.looks_like,
-        "NUS-WIDE (Groundtruth/TrainTestLabels)",
+        "NUS-WIDE (Groundtruth/TrainTestLabels, or train.txt with 81 columns)",
         nuswide.read,
         frozenset({"image_root", "check_files"}),
     ),
