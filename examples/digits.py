@@ -19,8 +19,6 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
 import query2label
-from query2label.explain.attention import explain_image
-from query2label.explain.overlay import explanation_sheet
 
 SCENE_PX = 128
 TARGET_MAP = 0.95
@@ -131,9 +129,8 @@ def main() -> None:
         print("  ", prediction)
 
     print(f"5. Look: q2l explain {data}/scenes/test-0000*.png --model {result.best} --out {out}/looks")
-    (out / "looks").mkdir()
     for scene in scenes:
-        explanation_sheet(explain_image(predictor, scene)).save(out / "looks" / scene.name)
+        predictor.explain(scene).save(out / "looks" / scene.name)
     print(f"   Open the pictures in {out}/looks to see where each label was found.")
     if report.map < TARGET_MAP:
         raise SystemExit(f"The mAP should be at least {TARGET_MAP}: something is broken.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,9 @@ from query2label.cli.builtin import tell_builtin
 from query2label.cli.options import DeviceOption, ModelOrBuiltinOption
 from query2label.cli.terminal import printable_name
 from query2label.errors import ConfigError, ImageError
+
+if TYPE_CHECKING:
+    from query2label.inference.explanation import HeadChoice, LayerChoice
 
 
 def explain_command(
@@ -20,7 +23,7 @@ def explain_command(
             metavar="IMAGE|FOLDER|GLOB|@LIST...", help="Images, as for `q2l predict`.", show_default=False
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures, one PNG per image.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and maps of each image.")],
     model: ModelOrBuiltinOption = None,
     labels: Annotated[
         str | None,
@@ -30,42 +33,74 @@ def explain_command(
             show_default=False,
         ),
     ] = None,
+    method: Annotated[
+        Literal["auto", "attention", "gradcam"],
+        typer.Option(help="attention: of the label's query; gradcam: what raises its score, for every head."),
+    ] = "auto",
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|mean",
+            help="Attention of which decoder layer, from 1 on; unset: the last.",
+            show_default=False,
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|mean|each",
+            help="Attention of which head, from 1 on; each: the mean, and every one. Unset: mean.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Write a picture for each image that shows where the model looked for its labels.
+    """Show where the model looked for the labels of each image.
+
+    For photo.jpg, --out has photo.png: a sheet of the photo with a map for each label; and photo/ with a
+    picture per label (01-dog.png) and the maps as numbers (maps.npz).
 
     The exit code is 0 if any image could be read, 1 if none could, 2 if nothing was started.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file: give a folder for the pictures.")
+    chosen_layer: LayerChoice | None = "mean" if layer == "mean" else _number("--layer", layer, "mean")
+    chosen_head: HeadChoice | None = "mean" if head == "mean" else "each" if head == "each" else None
+    if chosen_head is None:
+        chosen_head = _number("--head", head, "mean or each")
 
     from query2label.inference.inputs import expand_inputs
 
     paths = expand_inputs(images)
 
-    from query2label.explain.attention import explain_image
-    from query2label.explain.overlay import explanation_sheet
+    from query2label.inference.explanation_files import write_explanation
     from query2label.inference.predictor import Predictor
-    from query2label.storage import atomic_file
 
     predictor = Predictor.load(model, device=device)
     if model is None:
         tell_builtin(predictor.labels)
     wanted = None if labels is None else _names(labels, predictor.labels)
-    written: set[Path] = set()
+    taken: set[str] = set()
     for path in paths:
         try:
-            explanation = explain_image(predictor, path, labels=wanted)
+            explanation = predictor.explain(
+                path, labels=wanted, method=method, layer=chosen_layer, head=chosen_head
+            )
         except ImageError as error:
             typer.echo(printable_name(f"{path}: {error}"), err=True)
             continue
-        picture = _free_name(out, path, written)
-        with atomic_file(picture, mode="wb") as file:
-            explanation_sheet(explanation).save(file, format="PNG")
-        written.add(picture)
-        typer.echo(printable_name(str(picture)))
-    if not written:
+        sheet = write_explanation(explanation, out, _free_name(path, taken))
+        typer.echo(printable_name(str(sheet)))
+    if not taken:
         raise typer.Exit(1)
+
+
+def _number(option: str, text: str | None, words: str) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"{option} {text!r} is neither a number from 1 on nor {words}.")
+    return int(text)
 
 
 def _names(text: str, labels: tuple[str, ...]) -> list[str]:
@@ -73,7 +108,10 @@ def _names(text: str, labels: tuple[str, ...]) -> list[str]:
     return [text] if text in labels else [name.strip() for name in text.split(",")]
 
 
-def _free_name(folder: Path, image: Path, written: set[Path]) -> Path:
-    """A name for the picture of `image` that no other image of this call has."""
-    names = (folder / f"{image.stem}{f'-{number}' if number > 1 else ''}.png" for number in range(1, 10**9))
-    return next(name for name in names if name not in written)
+def _free_name(image: Path, taken: set[str]) -> str:
+    """A name for the files of `image` that no other image of this call has, whatever the letters' case."""
+    stem = image.stem.strip(". ") or "image"
+    names = (f"{stem}{f'-{number}' if number > 1 else ''}" for number in range(1, 10**9))
+    name = next(name for name in names if name.casefold() not in taken)
+    taken.add(name.casefold())
+    return name

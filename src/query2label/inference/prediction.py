@@ -20,7 +20,7 @@ from query2label.storage import atomic_file
 
 _NUM_BELOW: Final = 3
 """Labels that a picture shows where none is predicted."""
-_PICTURE_FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+PICTURE_FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ class Prediction:
         if suffix == ".json":
             with atomic_file(path) as file:
                 file.write(json.dumps(self.to_dict(), indent=2, ensure_ascii=True, allow_nan=False) + "\n")
-        elif suffix in _PICTURE_FORMATS:
+        elif suffix in PICTURE_FORMATS:
             picture = self.plot()
             with atomic_file(path, mode="wb") as file:
-                picture.save(file, format=_PICTURE_FORMATS[suffix], quality=92)
+                picture.save(file, format=PICTURE_FORMATS[suffix], quality=92)
         else:
             raise ConfigError(f"Cannot save a prediction as {path}: end the name with .json, .png or .jpg.")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,7 @@ from query2label.bundle import Bundle
 from query2label.errors import ConfigError, ImageError
 from query2label.formats import RuntimeName
 from query2label.inference.choice import LabelChoice
+from query2label.inference.explanation import Explanation, HeadChoice, LayerChoice
 from query2label.inference.inputs import images_in
 from query2label.inference.prediction import Prediction
 from query2label.inference.runtime import Runtime
@@ -137,6 +138,35 @@ class Predictor:
             raise ConfigError(f"batch_size ({batch_size}) must be at least 1.")
         choice = LabelChoice.of(self.bundle, top_k=top_k, threshold=threshold)
         return self._stream(_each(source), choice, batch_size)
+
+    def explain(
+        self,
+        source: ImageSource,
+        *,
+        labels: Sequence[str] | None = None,
+        method: Literal["auto", "attention", "gradcam"] = "auto",
+        layer: LayerChoice | None = None,
+        head: HeadChoice | None = None,
+    ) -> Explanation:
+        """The prediction for an image, and where the model looked for its labels.
+
+        Attention shows where a label's query took its evidence from, Grad-CAM which places raise its logit;
+        neither proves what a person would call the reason.
+
+        Args:
+            source: One image, as for a call.
+            labels: Which labels to explain; unset: the (at most five) best predicted ones, or the best one.
+            method: `attention` for heads that have it (a bundle, or a file exported with it), `gradcam` for
+                any bundle; `auto` is attention where there is some, else Grad-CAM.
+            layer: Of attention: a decoder layer from 1 on, or `mean`; unset: the last.
+            head: Of attention: a head from 1 on, or `mean`; `each` also gives each one's map. Unset: `mean`.
+
+        An image that cannot be read is an `ImageError`, an unknown label a `DataError`, a method, layer or
+        head that this model does not have a `ConfigError`.
+        """
+        from query2label.inference.looking import explain_image  # it knows this class
+
+        return explain_image(self, source, labels=labels, method=method, layer=layer, head=head)
 
     def _stream(
         self, sources: Iterator[ImageSource], choice: LabelChoice, batch_size: int

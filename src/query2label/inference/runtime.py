@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -36,6 +37,17 @@ class AttentiveRuntime(Runtime, Protocol):
 
         Only where `has_attention`.
         """
+        ...
+
+
+@runtime_checkable
+class GradientRuntime(Runtime, Protocol):
+    """A runtime that can differentiate its model."""
+
+    def grad_cam(
+        self, images: Float[np.ndarray, "B 3 H W"], label_indices: Sequence[int]
+    ) -> Float[np.ndarray, "B k h w"]:
+        """How much each cell of the feature map raises the logit of each label; 0 or more."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from query2label.errors import ConfigError
 from query2label.inference.threads import choose_threads
 from query2label.models.build import load_model
+from query2label.models.grad_cam import grad_cam
 from query2label.models.heads import Head
 from query2label.models.query2label import Query2Label
 
@@ -59,6 +61,15 @@ class TorchRuntime:
         """Logits and attention maps of normalized float32 images; a head without them is a `ConfigError`."""
         logits, attention = self.model.forward_with_attention(torch.from_numpy(images).to(self.device))
         return logits.float().cpu().numpy(), attention.transpose(0, 1).float().cpu().numpy()
+
+    def grad_cam(
+        self, images: Float[np.ndarray, "B 3 H W"], label_indices: Sequence[int]
+    ) -> Float[np.ndarray, "B k h w"]:
+        """How much each cell of the feature map raises the logit of each label; 0 or more."""
+        with torch.no_grad():
+            features = self.model.forward_features(torch.from_numpy(images).to(self.device))
+        maps = grad_cam(self.model, features, label_indices)
+        return maps.float().cpu().numpy()
 
 
 def choose_device(name: str) -> torch.device:

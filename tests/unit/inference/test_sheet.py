@@ -1,10 +1,15 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from query2label.explain.attention import Explanation
-from query2label.explain.overlay import explanation_sheet, heat_colours, overlay, stretched
+from query2label.errors import ConfigError
+from query2label.inference.explanation import Explanation
+from query2label.inference.heat import heat_colours, overlay, stretched
 from query2label.inference.prediction import Prediction
+from query2label.inference.sheet import explanation_sheet, label_picture
 from query2label.preprocess import PreprocessSpec
 
 
@@ -83,3 +88,47 @@ def test_stretched__makes_nothing_of_uniform_attention() -> None:
     assert not stretched(np.full((3, 3), 1 / 9)).any()
     assert not stretched(np.full((3, 3), 1 / 9) + np.eye(3) * 1e-6).any()
     assert not stretched(np.zeros((3, 3))).any()
+
+
+def test_label_picture__is_the_image_with_the_score_under_it() -> None:
+    picture = label_picture(make_explanation(["a"], (300, 200)), "a")
+    assert picture.width == 300 + 24
+    assert 200 < picture.height < 300
+    assert picture.getpixel((12 + 290, 12 + 190)) != (255, 255, 255)
+    wide = label_picture(make_explanation(["a"], (6000, 3000)), "a")
+    assert wide.width == 2048 + 24
+
+
+def test_explanation_sheet__has_a_row_per_label_where_heads_were_asked_for() -> None:
+    explanation = make_explanation(["a", "b"])
+    heads = {label: np.stack([cells] * 4) for label, cells in explanation.maps.items()}
+    sheet = explanation_sheet(replace(explanation, head_maps=heads, layer=1, head="each"))
+    assert sheet.width == 5 * (236 + 24) + 24
+
+
+def test_explanation_sheet__what_a_crop_cut_away_is_dim_and_the_rest_keeps_its_contrast() -> None:
+    flat = np.array([[0.25, 0.25], [0.25, 0.26]], dtype=np.float32)
+    explanation = replace(
+        make_explanation(["a"], (240, 120)),
+        maps={"a": flat},
+        spec=PreprocessSpec(image_size=(32, 32), resize="crop"),
+    )
+    picture = np.asarray(label_picture(explanation, "a")).astype(int)[12:132, 12:252]
+    np.testing.assert_array_equal(picture[60, 10], picture[40, 70])
+    assert picture[115, 175].sum() > 2 * picture[115, 185].sum()
+
+
+def test_explanation__saves_pictures_and_numbers_and_nothing_else(tmp_path: Path) -> None:
+    explanation = make_explanation(["a", "b"])
+    explanation.save(tmp_path / "x.jpg")
+    with Image.open(tmp_path / "x.jpg") as picture:
+        assert picture.size == explanation.plot().size
+    explanation.save(tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
+        assert arrays["labels"].tolist() == ["a", "b"]
+        np.testing.assert_allclose(arrays["scores"], [0.9, 0.8])
+        np.testing.assert_array_equal(arrays["maps"][1], np.eye(4, dtype=np.float32) / 4)
+        assert (str(arrays["method"]), str(arrays["layer"])) == ("attention", "")
+        assert "head_maps" not in arrays
+    with pytest.raises(ConfigError, match=r"end the name with \.png, \.jpg or \.npz"):
+        explanation.save(tmp_path / "x.gif")
