@@ -12,7 +12,9 @@ from jaxtyping import Float32
 from PIL import Image
 
 from query2label.errors import ConfigError
-from query2label.inference.heat import MAX_SHOWN_PX, map_on_image
+from query2label.inference.drawing import LabelScore
+from query2label.inference.heat import MAX_SHOWN_PX, map_on_image, overlay, stretched
+from query2label.inference.notebook import pictures_html
 from query2label.inference.prediction import PICTURE_FORMATS, Prediction
 from query2label.preprocess import PreprocessSpec
 from query2label.storage import atomic_file
@@ -24,6 +26,7 @@ HeadChoice = int | Literal["mean", "each"]
 """An attention head, counted from 1, or the mean of all; `each` gives their maps as well."""
 METHOD_NAMES: Final[dict[MapMethod, str]] = {"attention": "attention", "gradcam": "Grad-CAM"}
 """For people to read."""
+_NOTEBOOK_PX: Final = 520
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,40 @@ class Explanation:
         from query2label.inference.sheet import explanation_sheet  # it knows this class
 
         return explanation_sheet(self)
+
+    def name_of_map(self) -> str:
+        """What the maps are, for people to read."""
+        name = METHOD_NAMES[self.method]
+        if self.layer is None:
+            return name
+        layer = "mean of layers" if self.layer == "mean" else f"layer {self.layer}"
+        head = f"head {self.head}" if isinstance(self.head, int) else "mean of heads"
+        return f"{name}, {layer}, {head}"
+
+    def score_of(self, label: str) -> LabelScore:
+        """What is to be said about an explained label."""
+        said = self.prediction
+        return LabelScore(label, said.scores[label], said.thresholds.get(label), label in said.labels)
+
+    def picture(self, label: str, longest_px: int = MAX_SHOWN_PX) -> Image.Image:
+        """The image with the map of `label` over it, from its least place to its most.
+
+        As large as the image, reduced where its longer side has more than `longest_px`.
+        """
+        height, width = self.shown_size(longest_px)
+        return self.laid_over(self.maps[label], (width, height))
+
+    def laid_over(self, cells: Float32[np.ndarray, "h w"], size: tuple[int, int]) -> Image.Image:
+        """The image of (width, height) pixels with a map over it, from its least place to its most."""
+        image = self.image
+        shown = image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+        return overlay(shown, self.on_image(stretched(cells), (size[1], size[0])))
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the image with each label's map, score and threshold."""
+        title = Path(self.prediction.source).name if self.prediction.source is not None else "image"
+        pictures = [(self.picture(label, _NOTEBOOK_PX), self.score_of(label)) for label in self.maps]
+        return pictures_html(pictures, title=title, note=self.name_of_map())
 
     def to_arrays(self) -> dict[str, Any]:
         """What `save` writes as `.npz`, by key; k is the number of explained labels.

@@ -43,7 +43,7 @@ def plot_scores(photo: Image.Image, rows: Sequence[LabelScore], *, title: str, n
     """
     shown = rows[:MAX_ROWS]
     bottom = _ROWS_TOP + len(shown) * (BAR_HEIGHT + _ROW_GAP)
-    sheet, draw, left = _sheet(_scaled(photo), title, _heading(num_found), column_height=bottom + 16)
+    sheet, draw, left = _sheet(_scaled(photo), title, found_heading(num_found), column_height=bottom + 16)
     for number, row in enumerate(shown):
         top = _MARGIN + _ROWS_TOP + number * (BAR_HEIGHT + _ROW_GAP)
         draw_score(sheet, row, (left, top), _COLUMN_WIDTH)
@@ -97,7 +97,8 @@ def _draw_footer(
         draw.text((left + 9, top), "threshold of the label", fill=GREY, font=font(13))
 
 
-def _heading(num_found: int) -> str:
+def found_heading(num_found: int) -> str:
+    """How many labels were found, in words."""
     return f"{num_found or 'No'} label{'s' if num_found > 1 else ''} found"
 
 

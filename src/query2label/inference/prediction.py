@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from PIL import Image
 from query2label.decode import ImageSource, load_image
 from query2label.errors import ConfigError, DataError, ImageError
 from query2label.inference.drawing import LabelScore
-from query2label.inference.plot import plot_error, plot_scores
+from query2label.inference.notebook import prediction_html
+from query2label.inference.plot import found_heading, plot_error, plot_scores
 from query2label.storage import atomic_file
 
 _NUM_BELOW: Final = 3
@@ -67,7 +69,7 @@ class Prediction:
             ConfigError: If the photo did not come from a file and is not given.
             DataError: If it cannot be read (any more).
         """
-        title = Path(self.source).name if self.source is not None else "image"
+        title = self._title()
         if self.error is not None:
             return plot_error(self.error, title=title)
         photo = self.source if image is None else image
@@ -104,6 +106,18 @@ class Prediction:
                 picture.save(file, format=PICTURE_FORMATS[suffix], quality=92)
         else:
             raise ConfigError(f"Cannot save a prediction as {path}: end the name with .json, .png or .jpg.")
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the photo, if its file can still be read, and its labels."""
+        photo = None
+        if self.source is not None and self.error is None:
+            with contextlib.suppress(ImageError):
+                photo = load_image(self.source)
+        heading = self.error or found_heading(len(self.labels))
+        return prediction_html(self._rows(), title=self._title(), heading=heading, photo=photo)
+
+    def _title(self) -> str:
+        return Path(self.source).name if self.source is not None else "image"
 
     def _rows(self) -> list[LabelScore]:
         best = sorted(self.scores, key=lambda label: -self.scores[label])[:_NUM_BELOW]

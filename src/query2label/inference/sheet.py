@@ -15,14 +15,13 @@ from query2label.inference.drawing import (
     GREY,
     INK,
     PAPER,
-    LabelScore,
     draw_line,
     draw_score,
     draw_tick,
     font,
 )
-from query2label.inference.explanation import METHOD_NAMES, Explanation
-from query2label.inference.heat import heat_colours, overlay, stretched
+from query2label.inference.explanation import Explanation
+from query2label.inference.heat import heat_colours
 
 _PANEL_WIDTH: Final = 380
 _SMALL_PANEL_WIDTH: Final = 236
@@ -52,13 +51,13 @@ def label_picture(explanation: Explanation, label: str) -> Image.Image:
 
     As large as the image, but at most 2,048 pixels on its longer side, and not narrower than 240.
     """
-    height, width = explanation.shown_size()
-    picture = _laid_over(explanation, explanation.maps[label], (width, height))
+    picture = explanation.picture(label)
+    width, height = picture.size
     sheet = Image.new("RGB", (max(width, _NARROWEST) + 2 * 12, height + BAR_HEIGHT + 44), PAPER)
     sheet.paste(picture, ((sheet.width - width) // 2, 12))
     below = (12, height + 22)
-    draw_score(sheet, _score_of(explanation, label), below, sheet.width - 24)
-    line = f"{_name_of_map(explanation)}; tick: threshold"
+    draw_score(sheet, explanation.score_of(label), below, sheet.width - 24)
+    line = f"{explanation.name_of_map()}; tick: threshold"
     draw_line(ImageDraw.Draw(sheet), line, (12, below[1] + 42), 12, width=sheet.width - 24, colour=GREY)
     return sheet
 
@@ -87,10 +86,10 @@ def explanation_sheet(explanation: Explanation) -> Image.Image:
         for column, each in enumerate(panels):
             left = _MARGIN + column * cell[0]
             top = _HEADER_HEIGHT + _MARGIN // 2 + row * cell[1]
-            picture = plain if each.cells is None else _laid_over(explanation, each.cells, panel)
+            picture = plain if each.cells is None else explanation.laid_over(each.cells, panel)
             sheet.paste(picture, (left, top))
             _draw_caption(sheet, explanation, each, (left, top + panel[1]), panel[0])
-    _draw_legend(sheet, draw, _name_of_map(explanation))
+    _draw_legend(sheet, draw, explanation.name_of_map())
     return sheet
 
 
@@ -107,15 +106,6 @@ def _rows(explanation: Explanation) -> list[list[_Panel]]:
     num_rows = math.ceil(len(panels) / _MAX_COLUMNS)
     num_columns = math.ceil(len(panels) / num_rows)
     return [panels[start : start + num_columns] for start in range(0, len(panels), num_columns)]
-
-
-def _laid_over(
-    explanation: Explanation, cells: Float[np.ndarray, "h w"], size: tuple[int, int]
-) -> Image.Image:
-    """The image of (width, height) with a map over it, from its least place to its most."""
-    image = explanation.image
-    shown = image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
-    return overlay(shown, explanation.on_image(stretched(cells), (size[1], size[0])))
 
 
 def _panel_size(image: Image.Image, width: int) -> tuple[int, int]:
@@ -135,29 +125,13 @@ def _draw_caption(
     elif panel.label is None:
         draw_line(draw, panel.note, (left, top + 10), 14, width=width, colour=GREY)
     else:
-        draw_score(sheet, _score_of(explanation, panel.label), (left, top + 10), width)
+        draw_score(sheet, explanation.score_of(panel.label), (left, top + 10), width)
         draw_line(draw, panel.note, (left, top + 54), 13, width=width, colour=GREY)
-
-
-def _score_of(explanation: Explanation, label: str) -> LabelScore:
-    prediction = explanation.prediction
-    return LabelScore(
-        label, prediction.scores[label], prediction.thresholds.get(label), label in prediction.labels
-    )
 
 
 def _sharpness(cells: Float[np.ndarray, "h w"]) -> str:
     most, average = float(cells.max()), float(cells.mean())
     return f"most: {most / average:.1f} x the average" if average > 0 else "no place raises the score"
-
-
-def _name_of_map(explanation: Explanation) -> str:
-    name = METHOD_NAMES[explanation.method]
-    if explanation.layer is None:
-        return name
-    layer = "mean of layers" if explanation.layer == "mean" else f"layer {explanation.layer}"
-    head = f"head {explanation.head}" if isinstance(explanation.head, int) else "mean of heads"
-    return f"{name}, {layer}, {head}"
 
 
 def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str) -> None:
