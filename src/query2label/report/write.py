@@ -35,6 +35,7 @@ from query2label.report.measured import Measured, ModelPlace, find_model, requir
 from query2label.report.page import MAX_SUSPECTS, page_content, page_html
 from query2label.report.pictures import encoded_pictures, palette
 from query2label.report.statistics import dataset_statistics
+from query2label.report.tools import FIFTYONE_NAME, LABELSTUDIO_NAME, write_fiftyone, write_labelstudio
 from query2label.storage import atomic_file
 
 PAGE_NAME: Final = "index.html"
@@ -76,7 +77,8 @@ def write_report(
     """Measures models on labelled images and writes the report on them; gives the page's path.
 
     Beside the page stand, for each model, what `Report.save` writes, and tables of its mistakes, suspected
-    label errors and confusion; with several models in folders `A`, `B` ... A missing package is a
+    label errors and confusion, and of images that are files what FiftyOne and Label Studio read; with several
+    models in folders `A`, `B` ... A missing package is a
     `MissingExtraError`, a refused write a `StorageError`; what `evaluate` refuses is refused.
 
     Args:
@@ -186,6 +188,9 @@ def _write_files(
     write_label_errors(suspects, images, labels, folder / ERRORS_NAME)
     chosen = predicted(labelled.scores, np.asarray(labelled.bundle.thresholds))
     write_confusion(set_confusion(chosen, labelled.targets), labels, folder / CONFUSION_NAME)
+    if all(sample.content is None for sample in labelled.data.samples):  # the tools read no archives
+        write_fiftyone(model, suspects, folder / FIFTYONE_NAME)
+        write_labelstudio(model, suspects, images, folder / LABELSTUDIO_NAME)
 
 
 def _title(models: Sequence[Measured], data: Path) -> str:
