@@ -1,9 +1,12 @@
-"""Validation in training, `evaluate`, `Predictor` and `q2l predict` score an image in the same way."""
+"""Training, `evaluate`, `Predictor`, `q2l predict`, exports and the service give an image the same scores."""
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,10 +14,14 @@ from typer.testing import CliRunner
 
 import query2label.evaluation.evaluate
 import query2label.training.finish
+from query2label.bundle import BUILTIN_PATH
 from query2label.cli.app import app
 from query2label.data.load import load_dataset
 from query2label.evaluation.evaluate import evaluate
+from query2label.export.run import export_bundle
 from query2label.inference.predictor import Predictor
+from query2label.serve.app import create_app
+from query2label.serve.server import Server, open_socket
 from query2label.training.run import train
 
 SMALL = (
@@ -102,3 +109,52 @@ def test_scores__are_the_same_everywhere(
             if score >= limit
         }
         assert set(line["labels"]) == expected
+
+
+@pytest.mark.slow
+def test_scores__of_200_photos_are_the_same_over_http_and_on_every_runtime(
+    tmp_path: Path, voc_sample: Path
+) -> None:
+    """The model in the box, in Python, on the command line, over HTTP, on ONNX Runtime and on OpenVINO."""
+    photos = sorted((voc_sample / "JPEGImages").glob("*.jpg"))[:200]
+    predictors = {"python": Predictor.load(device="cpu")}
+    for name, file in (("onnx", "box.onnx"), ("openvino", "box.xml")):
+        export_bundle(BUILTIN_PATH, tmp_path / file, to=name)
+        predictors[name] = Predictor.load(tmp_path / file)
+    seen = {
+        name: np.array([list(prediction.scores.values()) for prediction in predictor(photos)])
+        for name, predictor in predictors.items()
+    }
+    printed = CliRunner().invoke(app, ["predict", *map(str, photos), "--format", "jsonl"])
+    seen["command line"] = np.array(
+        [list(json.loads(line)["scores"].values()) for line in printed.stdout.splitlines()]
+    )
+    for name, predictor in predictors.items():
+        seen[f"http, {name}"] = np.array(_served(predictor, photos))
+
+    assert len(seen) == 7
+    for name, scores in seen.items():
+        assert scores.shape == (200, 15)
+        np.testing.assert_allclose(scores, seen["python"], rtol=0, atol=1e-4, err_msg=name)
+
+
+def _served(predictor: Predictor, photos: list[Path]) -> list[list[float]]:
+    service = create_app(predictor)
+    bound = open_socket("127.0.0.1", 0)
+    server = Server(service)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    rows = []
+    try:
+        while not service.state.service.is_warm:
+            time.sleep(0.02)
+        with httpx.Client(base_url=address, timeout=60) as client:
+            for start in range(0, len(photos), 8):
+                files = [("image", photo.read_bytes()) for photo in photos[start : start + 8]]
+                answer = client.post("/v1/predict", files=files).json()
+                rows += [list(prediction["scores"].values()) for prediction in answer["predictions"]]
+    finally:
+        server.end()
+        thread.join()
+    return rows

@@ -22,6 +22,7 @@ from query2label.cli.export import export_command
 from query2label.cli.import_checkpoint import import_command
 from query2label.cli.predict import predict_command
 from query2label.cli.report import report_command
+from query2label.cli.serve import serve_command
 from query2label.cli.terminal import printable
 from query2label.cli.thresholds import thresholds_command
 from query2label.cli.train import train_command
@@ -91,6 +92,7 @@ app.command("report")(report_command)
 app.command("predict")(predict_command)
 app.command("explain")(explain_command)
 app.command("export")(export_command)
+app.command("serve")(serve_command)
 app.command("import")(import_command)
 app.command("thresholds")(thresholds_command)
 app.add_typer(data_app, name="data")

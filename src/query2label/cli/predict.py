@@ -110,10 +110,11 @@ def predict_command(
     server wants every image). The exit code is 0 if any image could be read, 1 if none could, 2 if nothing
     was started.
     """
+    from query2label.inference.choice import parse_thresholds
     from query2label.inference.samples import predict_samples, samples_of
 
     form = _form(format, out)
-    limits = _thresholds(threshold or [])
+    limits = parse_thresholds(threshold or [])
     if form == Format.VOC and (top_k is not None or limits is not None):
         raise ConfigError("The format voc has the scores of all labels: leave --top-k and --threshold out.")
     if form != Format.VOC and competition is not None:
@@ -163,22 +164,6 @@ def _form(form: Format | None, out: Path | None) -> Format:
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder: give the name of a file.")
     return chosen
-
-
-def _thresholds(texts: list[str]) -> float | dict[str, float] | None:
-    named: dict[str, float] = {}
-    for text in texts:
-        label, _, number = text.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            raise ConfigError(f"--threshold {text} is neither a number nor LABEL=NUMBER.") from None
-        if not label:
-            if len(texts) > 1:
-                raise ConfigError(f"--threshold {text} is for all labels: it cannot be given with others.")
-            return value
-        named[label] = value
-    return named or None
 
 
 class _Counted:

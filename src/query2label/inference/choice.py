@@ -41,8 +41,9 @@ class LabelChoice:
             raise ConfigError(f"top_k ({top_k}) must be at least 1.")
         thresholds = dict(zip(bundle.labels, bundle.thresholds, strict=True))
         if isinstance(threshold, Mapping):
+            known = bundle.label_set
             for label, value in threshold.items():
-                thresholds[bundle.labels[bundle.label_set.index(label)]] = value
+                thresholds[known[known.index(label)]] = value
         elif threshold is not None:
             thresholds = dict.fromkeys(bundle.labels, threshold)
         for label, value in thresholds.items():
@@ -67,3 +68,24 @@ class LabelChoice:
             thresholds=self.thresholds,
             source=source,
         )
+
+
+def parse_thresholds(texts: Sequence[str]) -> float | dict[str, float] | None:
+    """The thresholds that texts stand for: a number for all labels, or `LABEL=NUMBER` for each.
+
+    Raises:
+        ConfigError: If a text is neither, or a number for all labels is not the only one.
+    """
+    named: dict[str, float] = {}
+    for text in texts:
+        label, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise ConfigError(f"The threshold {text:.80} is neither a number nor LABEL=NUMBER.") from None
+        if not label:
+            if len(texts) > 1:
+                raise ConfigError(f"The threshold {text} is for all labels: it cannot be given with others.")
+            return value
+        named[label] = value
+    return named or None
