@@ -90,12 +90,7 @@ def build(full: Scored, best: Path, out: Path, val: Dataset) -> Scored:
     fitted = full.bundle.model_copy(update={"thresholds": thresholds})  # a score beside one may be rounded
     save_bundle(fitted, weights, out, half_precision=True)
     half = score(out, val)
-    metrics = {
-        "protocol": half.report.protocol,
-        "num_images": half.report.num_images,
-        **half.report.headline(),
-    }
-    bundle = fitted.model_copy(update={"metrics": metrics, "origin": ORIGIN})
+    bundle = fitted.model_copy(update={"metrics": half.report.bundle_metrics(), "origin": ORIGIN})
     difference = float(np.abs(half.scores - full.scores).max())
     save_bundle(bundle, weights, out, card=card_of(bundle, half.report, difference), half_precision=True)
     return Scored(bundle, half.scores, half.report)

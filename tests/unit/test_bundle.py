@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import query2label.bundle.hub as hub
 from query2label.bundle import (
+    PICTURE_NAME,
     Bundle,
     bundle_digest,
     edit_bundle,
@@ -337,6 +338,46 @@ def test_model_card__says_how_well_and_how_to_use() -> None:
         "Made with torch 2.14.",
     ):
         assert part in card
+
+
+def test_model_card__says_what_is_known_of_each_label() -> None:
+    bundle = make_bundle(
+        labels=("cat", HOSTILE),
+        data={
+            "name": "pets|2026",
+            "training_images": 90,
+            "validation_images": 30,
+            "training_images_per_label": {"cat": 41, HOSTILE: 5},
+        },
+        metrics={
+            "mAP": 0.5,
+            "per_label": {
+                "cat": {"positives": 12, "AP": 0.9046, "precision": 1.0, "recall": None},
+                HOSTILE: {"positives": 0, "AP": None, "precision": None, "recall": None},
+            },
+        },
+    )
+    card = model_card(bundle)
+    assert "| label | threshold | trained on | measured on | AP (%) | precision (%) | recall (%) |" in card
+    assert "| cat | 0.500 | 41 | 12 | 90.5 | 100.0 | - |" in card
+    row = next(line for line in card.splitlines() if line.startswith(r"| a\|b"))
+    assert row.endswith("| 0.250 | 5 | 0 | - | - | - |")
+    assert r"Trained on 90 images of pets\|2026; 30 others chose the best epoch." in card
+    assert "per\\_label" not in card
+    for damaged in ({"per_label": 3}, {"per_label": {"cat": "x"}}):
+        assert "| cat | 0.500 |\n" in model_card(make_bundle(metrics=damaged))
+
+
+def test_save_bundle__has_a_picture_only_where_it_is_given_and_keeps_it(folder: Path) -> None:
+    assert "![" not in (folder / "README.md").read_text()
+    save_bundle(make_bundle(), TENSORS, folder, picture=b"\xff\xd8\xff picture")
+    assert (folder / PICTURE_NAME).read_bytes() == b"\xff\xd8\xff picture"
+    link = f"![Validation images with where the model looked for a label]({PICTURE_NAME})"
+    assert link in (folder / "README.md").read_text()
+    edit_bundle(folder, thresholds=(0.1, 0.2))
+    assert link in (folder / "README.md").read_text()
+    save_bundle(make_bundle(), TENSORS, folder)
+    assert not (folder / PICTURE_NAME).exists()
 
 
 def test_model_card__leaves_out_a_recipe_it_does_not_know() -> None:

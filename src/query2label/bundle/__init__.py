@@ -8,6 +8,7 @@ from query2label.bundle.builtin import BUILTIN_DIGEST, BUILTIN_PATH
 from query2label.bundle.files import (
     CARD_NAME,
     CONFIG_NAME,
+    PICTURE_NAME,
     WEIGHTS_NAME,
     bundle_digest,
     edit_bundle,
@@ -23,6 +24,7 @@ __all__ = [
     "BUILTIN_PATH",
     "CARD_NAME",
     "CONFIG_NAME",
+    "PICTURE_NAME",
     "SCHEMA_VERSION",
     "WEIGHTS_NAME",
     "Bundle",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from query2label.bundle.schema import Bundle
@@ -13,23 +13,39 @@ from query2label.errors import ConfigError
 
 BEGIN: Final = "<!-- query2label: begin -->"
 END: Final = "<!-- query2label: end -->"
+PER_LABEL: Final = "per_label"
+"""Key of the metrics that each label has of its own."""
+_MEASURED: Final = {
+    "measured on": "positives",
+    "AP (%)": "AP",
+    "precision (%)": "precision",
+    "recall (%)": "recall",
+}
+_FEW: Final = (
+    "Trained and measured on so many images that show the label. AP, precision and recall follow the "
+    "protocol above, the latter two at the threshold; measured on fewer than 10 images they say little."
+)
 _MAX_LABELS: Final = 1000
 
 
-def model_card(bundle: Bundle) -> str:
+def model_card(bundle: Bundle, *, picture: str | None = None) -> str:
     """A model card: what it knows, how well, how to use it, where it came from.
+
+    Args:
+        bundle: The model.
+        picture: Name of a picture beside the card, of images with where the model looked.
 
     Text between the two query2label comments is renewed when thresholds change; write your own outside.
     """
     front = "\n".join(_front_matter(bundle))
-    return f"{front}\n\n# {_title(bundle)}\n\n{_generated(bundle)}\n"
+    return f"{front}\n\n# {_title(bundle)}\n\n{_generated(bundle, picture)}\n"
 
 
-def renewed_card(card: str, bundle: Bundle) -> str:
+def renewed_card(card: str, bundle: Bundle, *, picture: str | None = None) -> str:
     """`card` with its generated part made anew; a card without that part stays as it is."""
     before, begin, rest = card.partition(BEGIN)
     _, end, after = rest.partition(END)
-    return before + _generated(bundle) + after if begin and end else card
+    return before + _generated(bundle, picture) + after if begin and end else card
 
 
 def _front_matter(bundle: Bundle) -> Iterator[str]:
@@ -47,13 +63,15 @@ def _title(bundle: Bundle) -> str:
     return f"{head} on {backbone}, {len(bundle.labels)} labels"
 
 
-def _generated(bundle: Bundle) -> str:
+def _generated(bundle: Bundle, picture: str | None) -> str:
     sections = [
         BEGIN,
         _purpose(bundle),
         _use(),
         _metrics(bundle),
         _labels(bundle),
+        _examples(picture),
+        _data(bundle),
         _limits(bundle),
         _origin(bundle),
         END,
@@ -85,7 +103,8 @@ q2l predict photo.jpg --model path/to/this/folder
 
 
 def _metrics(bundle: Bundle) -> str:
-    rows = [f"| {markdown_text(name)} | {value} |" for name, value in _flat(bundle.metrics)]
+    headline = {name: value for name, value in bundle.metrics.items() if name != PER_LABEL}
+    rows = [f"| {markdown_text(name)} | {value} |" for name, value in _flat(headline)]
     return (
         "\n".join(["## Results on validation data", "", "| measure | value |", "|---|---|", *rows])
         if rows
@@ -98,13 +117,72 @@ def _labels(bundle: Bundle) -> str:
         f"Threshold rule: {markdown_text(bundle.threshold_rule)}; "
         f"scores are sigmoid(logits / {bundle.temperature:.4g})."
     )
+    columns = _columns(bundle)
     shown = list(zip(bundle.labels, bundle.thresholds, strict=True))[:_MAX_LABELS]
-    rows = [f"| {markdown_text(label)} | {threshold:.3f} |" for label, threshold in shown]
+    rows = []
+    for label, threshold in shown:
+        more_cells = (cells.get(label, "-") for cells in columns.values())
+        rows.append(_table_row([markdown_text(label), f"{threshold:.3f}", *more_cells]))
     left = len(bundle.labels) - len(shown)
     more = [f"\n... and {left} more in `config.json`."] if left else []
+    head = ["label", "threshold", *columns]
+    note = [_FEW, ""] if bundle.metrics.get(PER_LABEL) else []
     return "\n".join(
-        ["## Labels and thresholds", "", rule, "", "| label | threshold |", "|---|---|", *rows, *more]
+        [
+            "## Labels and thresholds",
+            "",
+            rule,
+            "",
+            *note,
+            _table_row(head),
+            "|---" * len(head) + "|",
+            *rows,
+            *more,
+        ]
     )
+
+
+def _columns(bundle: Bundle) -> dict[str, dict[str, str]]:
+    """What else is known of each label, by the heading of its column."""
+    columns = {}
+    trained, measured = bundle.data.get("training_images_per_label"), bundle.metrics.get(PER_LABEL)
+    if isinstance(trained, Mapping):
+        columns["trained on"] = {label: _number(value) for label, value in trained.items()}
+    if isinstance(measured, Mapping):
+        known = {label: row for label, row in measured.items() if isinstance(row, Mapping)}
+        for name, key in _MEASURED.items():
+            columns[name] = {label: _number(row[key]) for label, row in known.items() if key in row}
+    return {name: cells for name, cells in columns.items() if cells}
+
+
+def _table_row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: object) -> str:
+    if isinstance(value, float):
+        return f"{100 * value:.1f}"
+    return str(value) if isinstance(value, int) else "-"
+
+
+def _examples(picture: str | None) -> str:
+    if picture is None:
+        return ""
+    return (
+        "## Where it looks\n\n"
+        f"![Validation images with where the model looked for a label]({picture})\n\n"
+        "For each of the labels that most validation images show: of the images that show it the one with "
+        "the median score, so neither the best nor the worst."
+    )
+
+
+def _data(bundle: Bundle) -> str:
+    training, validation = (bundle.data.get(f"{split}_images") for split in ("training", "validation"))
+    if not isinstance(training, int) or not isinstance(validation, int):
+        return ""
+    name = bundle.data.get("name")
+    origin = f" of {markdown_text(name)}" if isinstance(name, str) else ""
+    return f"## Data\n\nTrained on {training} images{origin}; {validation} others chose the best epoch."
 
 
 def _limits(bundle: Bundle) -> str:

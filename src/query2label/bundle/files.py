@@ -1,4 +1,4 @@
-"""Writing and reading the three files of a bundle; nothing in them is ever executed or followed."""
+"""Writing and reading the files of a bundle; nothing in them is ever executed or followed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CONFIG_NAME: Final = "config.json"
 WEIGHTS_NAME: Final = "model.safetensors"
 CARD_NAME: Final = "README.md"
+PICTURE_NAME: Final = "examples.jpg"
+_NAMES: Final = (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, PICTURE_NAME, ".DS_Store")
 _STATISTICS: Final = ("running_mean", "running_var")
 """Ends of the names of what batch norms have measured: a few numbers, of very different sizes."""
 
@@ -32,6 +34,7 @@ def save_bundle(
     path: str | Path,
     *,
     card: str | None = None,
+    picture: bytes | None = None,
     half_precision: bool = False,
 ) -> None:
     """Writes a bundle folder as a whole or not at all; a bundle that stood at `path` is replaced.
@@ -45,6 +48,7 @@ def save_bundle(
         tensors: Its weights by name.
         path: The folder to write.
         card: Text of the model card; unset: generated from `bundle`.
+        picture: A JPEG file for the card, of images that everybody may see who gets the bundle.
         half_precision: Store float32 weights as float16, in half the room; running statistics of norms stay
             as they are. A weight that float16 cannot hold is a `BundleError` as well.
     """
@@ -54,7 +58,10 @@ def save_bundle(
     with atomic_folder(Path(path), needed_bytes=len(weights)) as folder:
         write_json(folder / CONFIG_NAME, document)
         (folder / WEIGHTS_NAME).write_bytes(weights)
-        (folder / CARD_NAME).write_text(card or cards.model_card(bundle), encoding="utf-8")
+        if picture is not None:
+            (folder / PICTURE_NAME).write_bytes(picture)
+        text = card or cards.model_card(bundle, picture=None if picture is None else PICTURE_NAME)
+        (folder / CARD_NAME).write_text(text, encoding="utf-8")
 
 
 def _refuse_to_replace(path: Path) -> None:
@@ -66,7 +73,9 @@ def _refuse_to_replace(path: Path) -> None:
 
 
 def _may_go(file: Path) -> bool:
-    ours = file.name in {CONFIG_NAME, WEIGHTS_NAME, CARD_NAME} or file.name.startswith(TEMPORARY_PREFIX)
+    ours = file.name in {CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, PICTURE_NAME} or file.name.startswith(
+        TEMPORARY_PREFIX
+    )
     return (ours or file.name == ".DS_Store") and not file.is_dir()
 
 
@@ -122,7 +131,8 @@ def edit_bundle(path: str | Path, **changes: Any) -> Bundle:
     if (folder / CARD_NAME).exists():
         text = _file_of(folder, CARD_NAME).read_text(encoding="utf-8", errors="replace")
         with atomic_file(folder / CARD_NAME) as file:
-            file.write(cards.renewed_card(text, bundle))
+            picture = PICTURE_NAME if (folder / PICTURE_NAME).is_file() else None
+            file.write(cards.renewed_card(text, bundle, picture=picture))
     return bundle
 
 

@@ -37,6 +37,8 @@ class Bundle(BaseModel):
     """How the thresholds were found, for people to read."""
     metrics: dict[str, Any] = {}
     """Results on validation data, with their protocol."""
+    data: dict[str, Any] = {}
+    """What it was trained on: the name of the data, numbers of images, and of training images per label."""
     run: dict[str, Any] = {}
     """Resolved configuration of the run that made it."""
     origin: str = ""

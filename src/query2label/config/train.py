@@ -37,6 +37,8 @@ class TrainConfig(Section):
     """Folder of the feature cache; unset: query2label in the user's cache folder."""
     cache_max_gb: Annotated[float, Field(gt=0)] = 20.0
     """Largest size of the feature cache; least recently used entries go first."""
+    card_images: bool = False
+    """Put a picture of a few validation images, with where the model looked, into the bundle and its card."""
     tensorboard: bool = False
     """Also write TensorBoard files into the run folder (extra `tensorboard`)."""
     threads: Annotated[int, Field(ge=0)] = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from query2label.evaluation.scoring import Progress, score_images
 from query2label.evaluation.thresholds import ThresholdRule, fit_thresholds
 from query2label.formats import DataFormatOrAuto, Difficult
 
-_THRESHOLD_METRICS: Final = ("CF1", "OF1", "macro_f1")
+_THRESHOLD_METRICS: Final = ("CF1", "OF1", "macro_f1", "precision", "recall")
 
 
 def fit_bundle(
@@ -83,7 +84,7 @@ def fit_bundle(
         "temperature": temperature,
         "thresholds": tuple(thresholds.tolist()),
         "threshold_rule": f"{rule} on {report.num_images} images",
-        "metrics": {"protocol": report.protocol, "num_images": report.num_images, **report.headline()},
+        "metrics": report.bundle_metrics(),
     }
 
 
@@ -92,5 +93,14 @@ def fixed_threshold(bundle: Bundle, threshold: float) -> dict[str, Any]:
     return {
         "thresholds": (threshold,) * len(bundle.labels),
         "threshold_rule": f"fixed {threshold:g}",
-        "metrics": {name: value for name, value in bundle.metrics.items() if name not in _THRESHOLD_METRICS},
+        "metrics": _without_thresholds(bundle.metrics),
+    }
+
+
+def _without_thresholds(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics, also those of each label, that do not depend on thresholds."""
+    return {
+        name: _without_thresholds(value) if isinstance(value, Mapping) else value
+        for name, value in metrics.items()
+        if name not in _THRESHOLD_METRICS
     }

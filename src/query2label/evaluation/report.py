@@ -90,7 +90,7 @@ class Report:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
 
     def headline(self) -> dict[str, float | None]:
-        """The few numbers that people compare; a bundle keeps them."""
+        """The few numbers that people compare."""
         at_thresholds = self.decisions["thresholds"]
         return {
             "mAP": self.map,
@@ -99,6 +99,24 @@ class Report:
             "OF1": at_thresholds.of1,
             "macro_f1": at_thresholds.macro_f1,
             "calibration_error": self.calibration_error,
+        }
+
+    def bundle_metrics(self) -> dict[str, Any]:
+        """What a bundle keeps: the protocol, the headline, and per label what its card shows."""
+        per_label = {
+            row.label: {
+                "positives": row.num_positives,
+                "AP": row.ap,
+                "precision": row.precision,
+                "recall": row.recall,
+            }
+            for row in self.per_label
+        }
+        return {
+            "protocol": self.protocol,
+            "num_images": self.num_images,
+            **self.headline(),
+            "per_label": per_label,
         }
 
     def save(self, folder: Path | str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,6 +92,26 @@ def explanation_sheet(explanation: Explanation) -> Image.Image:
             _draw_caption(sheet, explanation, each, (left, top + panel[1]), panel[0])
     _draw_legend(sheet, draw, explanation.name_of_map())
     return sheet
+
+
+def label_grid(pairs: Sequence[tuple[Explanation, str]]) -> Image.Image:
+    """Several images, each with the map of one of its labels, and the label's score and threshold; no names.
+
+    At most three side by side, 812 pixels wide.
+    """
+    columns = min(_MAX_COLUMNS, len(pairs))
+    side, height = _SMALL_PANEL_WIDTH, _SMALL_PANEL_WIDTH + BAR_HEIGHT + 24
+    rows = math.ceil(len(pairs) / columns)
+    grid = Image.new(
+        "RGB", (columns * (side + _MARGIN) + _MARGIN, rows * (height + _MARGIN) + _MARGIN), PAPER
+    )
+    for number, (explanation, label) in enumerate(pairs):
+        left = _MARGIN + number % columns * (side + _MARGIN)
+        top = _MARGIN + number // columns * (height + _MARGIN)
+        picture = explanation.picture(label, side)
+        grid.paste(picture, (left + (side - picture.width) // 2, top + side - picture.height))
+        draw_score(grid, explanation.score_of(label), (left, top + side + 10), side)
+    return grid
 
 
 def _rows(explanation: Explanation) -> list[list[_Panel]]:

@@ -14,6 +14,7 @@ from query2label.evaluation.report import Report, report_from_scores
 from query2label.evaluation.sizes import object_sizes
 from query2label.evaluation.thresholds import fit_thresholds
 from query2label.models.weights import load_strictly
+from query2label.training.examples import draw_examples
 from query2label.training.feeds import plain_images
 from query2label.training.plan import Indices, rank_share
 from query2label.training.progress import as_text, named
@@ -61,10 +62,13 @@ def _complete(run: Run, indices: Indices, logits: Logits) -> Report:
         "thresholds": tuple(thresholds.tolist()),
         "threshold_rule": "f1",
         "temperature": temperature,
-        "metrics": {"protocol": report.protocol, "num_images": report.num_images, **report.headline()},
+        "metrics": report.bundle_metrics(),
     }
     complete = Bundle.model_validate({**dict(bundle), **changes})
-    save_bundle(complete, run.start.model.state_dict(), folder.best)
+    picture = None
+    if run.config.train.card_images:
+        picture = draw_examples(run.start.model, complete, data.val, indices, scores, targets)
+    save_bundle(complete, run.start.model.state_dict(), folder.best, picture=picture)
     report.save(folder.evaluation)
     if len(run.broken):
         run.broken.save_csv(folder.broken_images)

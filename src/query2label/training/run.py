@@ -38,6 +38,7 @@ MAY_CHANGE = (
     "train.checkpoint_minutes",
     "train.cache_dir",
     "train.cache_max_gb",
+    "train.card_images",
     "train.tensorboard",
     "train.threads",
 )

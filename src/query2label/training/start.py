@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,6 +95,17 @@ def _check_batches(config: RunConfig, data: RunData, ranks: Ranks) -> None:
         )
 
 
+def _described(config: RunConfig, data: RunData) -> dict[str, Any]:
+    """What the bundle says about the images; of folders on this machine only the last name."""
+    shown = (data.train.targets() == 1).sum(axis=0).tolist()
+    return {
+        "name": None if config.data.path is None else config.data.path.name,
+        "training_images": len(data.train),
+        "validation_images": len(data.val),
+        "training_images_per_label": dict(zip(data.train.labels.names, shown, strict=True)),
+    }
+
+
 def _bundle(config: RunConfig, data: RunData, spec: PreprocessSpec) -> Bundle:
     values = config.model_dump(mode="json")
     # Folders on this machine are nobody else's business.
@@ -111,6 +123,7 @@ def _bundle(config: RunConfig, data: RunData, spec: PreprocessSpec) -> Bundle:
             labels=labels,
             preprocess=spec,
             thresholds=(0.5,) * len(labels),
+            data=_described(config, data),
             run=values,
             versions=package_versions(),
         )
