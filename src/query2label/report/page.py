@@ -33,26 +33,30 @@ MAX_SUSPECTS: Final = 200
 _EPOCH_KEYS: Final = ("epoch", "train_loss", "val_loss", "map", "map_raw", "map_ema", "lr", "best")
 
 
-def page_html(title: str, content: dict[str, Any]) -> str:
-    """The page as text.
-
-    A policy inside it lets the browser run and show what is in the file, and fetch nothing. Names of labels
-    and files are data to it, never markup. Without jinja2 it is a `MissingExtraError`.
-
-    Args:
-        title: Shown above, and as the name of the tab.
-        content: What `page_content` gives, with what belongs to it; anything that JSON holds.
-    """
+def page_template() -> Any:
+    """What makes the page of numbers; without jinja2 it is a `MissingExtraError`."""
     jinja2 = import_extra("jinja2", extra="report", purpose="The report")
-    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
-    program = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    program = f'"use strict";\n(() => {{\n{program}\n}})();\n'
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    html: str = environment.get_template("page.html").render(
-        title=title, content=content, style=style, program=program, digest=_digest
-    )
+    return environment.get_template("page.html")
+
+
+def page_html(template: Any, title: str, content: dict[str, Any]) -> str:
+    """The page as text.
+
+    A policy inside it lets the browser run and show what is in the file, and fetch nothing. Names of labels
+    and files are data to it, never markup.
+
+    Args:
+        template: `page_template`.
+        title: Shown above, and as the name of the tab.
+        content: What `page_content` gives, with what belongs to it; anything that JSON holds.
+    """
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    program = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    program = f'"use strict";\n(() => {{\n{program}\n}})();\n'
+    html: str = template.render(title=title, content=content, style=style, program=program, digest=_digest)
     return html
 
 

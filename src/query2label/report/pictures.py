@@ -13,8 +13,9 @@ from PIL import Image
 from query2label.data.samples import Sample
 from query2label.errors import ConfigError, ImageError
 from query2label.evaluation.scoring import Progress
-from query2label.explain.attention import Explanation, explain_image
-from query2label.explain.overlay import heat_colours, stretched
+from query2label.inference.explanation import METHOD_NAMES, Explanation
+from query2label.inference.heat import heat_colours, stretched
+from query2label.inference.looking import explain_image
 from query2label.inference.predictor import Predictor
 from query2label.preprocess import load_image
 from query2label.report.embedded import encoded_bytes
@@ -71,14 +72,15 @@ def _picture(image: Image.Image) -> dict[str, Any]:
 
 
 def _maps(predictor: Predictor, image: Image.Image, labels: Sequence[str]) -> dict[str, Any]:
-    """The maps by label, with their size; empty where the model cannot say where it looked."""
+    """The maps by label, what they are and their size; empty where the model cannot say where it looked."""
     try:
         explanation = explain_image(predictor, image, labels=labels)
     except ConfigError:
         return {}
     height, width = _map_size(image)
     by_label = {label: _map(explanation, label, (height, width)) for label in labels}
-    return {"height": height, "width": width, "by_label": by_label}
+    method = METHOD_NAMES[explanation.method]
+    return {"method": method, "height": height, "width": width, "by_label": by_label}
 
 
 def _map(explanation: Explanation, label: str, size: tuple[int, int]) -> str:

@@ -32,7 +32,7 @@ from query2label.report.files import (
 )
 from query2label.report.label_errors import SuspectedError, suspected_errors
 from query2label.report.measured import Measured, ModelPlace, find_model, require_same_images
-from query2label.report.page import MAX_SUSPECTS, page_content, page_html
+from query2label.report.page import MAX_SUSPECTS, page_content, page_html, page_template
 from query2label.report.pictures import encoded_pictures, palette
 from query2label.report.statistics import dataset_statistics
 from query2label.report.tools import FIFTYONE_NAME, LABELSTUDIO_NAME, write_fiftyone, write_labelstudio
@@ -94,6 +94,7 @@ def write_report(
         ConfigError: If there are no models or too many, or `out` is a file.
     """
     options, stage = options or ReportOptions(), stage or _silent
+    template = page_template()  # what is missing is said before hours are spent
     if not 1 <= len(models) <= MAX_MODELS:
         raise ConfigError(f"A report is about 1 to {MAX_MODELS} models, not {len(models)}.")
     if out.exists() and not out.is_dir():
@@ -114,7 +115,7 @@ def write_report(
         "palette": palette(),
         "files": [{"label_errors": (folder / ERRORS_NAME).relative_to(out).as_posix()} for folder in folders],
     }
-    html = page_html(title or _title(measured, labelled.data.source), content)
+    html = page_html(template, title or _title(measured, labelled.data.source), content)
     for model, found, folder in zip(measured, suspects, folders, strict=True):
         _write_files(model, found, images, folder)
     with atomic_file(out / PAGE_NAME) as file:

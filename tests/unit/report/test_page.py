@@ -161,7 +161,7 @@ def test_page__mistakes_are_shown_worst_first_with_where_the_model_looked(open_p
     assert canvas.bounding_box() == image.bounding_box()
     pixels = canvas.evaluate("(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]")
     assert max(pixels[3::4]) == 184  # 0.72 of 255, where it looked most
-    page.get_by_label("where it looked").uncheck()
+    page.get_by_label("where it looked (attention)").uncheck()
     expect(page.locator("#mistakes .card canvas")).to_have_count(0)
 
 
@@ -236,7 +236,7 @@ def test_page__compares_two_models(open_page, compared_folder):
         page.locator("#controls").get_by_role("button", name=name).click()
         tiles.append(percent(page.locator(".tile.main .tile-value").inner_text()))
     assert float(differences[1]) == pytest.approx(tiles[1] - tiles[0], abs=0.11)
-    expect(page.locator("#mistakes .check")).to_be_hidden()  # a linear head has no attention
+    expect(page.locator("#mistakes .check")).to_have_text("where it looked (Grad-CAM)")
     rights = page.locator("#alone h3").all_inner_texts()
     assert rights[0].startswith("A is right where B is not")
     with (compared_folder / "A" / "mistakes.csv").open(newline="") as file:

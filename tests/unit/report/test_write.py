@@ -4,6 +4,8 @@ import base64
 import csv
 import json
 import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,17 @@ import pytest
 from typer.testing import CliRunner
 
 from query2label.cli.app import app
-from query2label.errors import ConfigError, DataError
-from query2label.evaluation.evaluate import evaluate
+from query2label.errors import ConfigError, DataError, MissingExtraError
+from query2label.evaluation.evaluate import evaluate, report_on
+from query2label.inference.heat import stretched
+from query2label.inference.looking import explain_image
 from query2label.inference.predictor import Predictor
 from query2label.report import write as writing
 from query2label.report.confusion import set_confusion
 from query2label.report.curves import read_records
 from query2label.report.label_errors import suspected_errors
-from query2label.report.measured import find_model
+from query2label.report.measured import Measured, find_model, require_same_images
+from query2label.report.pictures import encoded_pictures
 from query2label.report.statistics import dataset_statistics
 from query2label.report.write import ReportOptions, write_report
 
@@ -78,9 +83,6 @@ def test_write_report__names_no_folder_of_this_machine(report_folder, bundle_fol
 
 
 def test_write_report__maps_are_those_of_the_explanation(report_folder, bundle_folder, measured):
-    from query2label.explain.attention import explain_image
-    from query2label.explain.overlay import stretched
-
     pictures = content_of(report_folder)["pictures"]
     row, picture = next((row, picture) for row, picture in pictures.items() if picture["maps"][0]["by_label"])
     sample = measured.data.samples[int(measured.indices[int(row)])]
@@ -94,9 +96,20 @@ def test_write_report__maps_are_those_of_the_explanation(report_folder, bundle_f
         np.testing.assert_allclose(shown / 255, expected, atol=0.003)
 
 
-def test_write_report__a_head_without_attention_has_no_maps_and_no_pictures_where_unwanted(
-    other_folder, photos, tmp_path
-):
+def test_encoded_pictures__a_model_that_cannot_say_where_it_looked_has_no_maps(measured):
+    blind = Predictor(measured.bundle, lambda images: np.zeros((len(images), len(LABELS)), np.float32))
+    found = encoded_pictures({3: measured.data.samples[3]}, {3: ["ant"]}, [blind])
+    assert found[3]["maps"] == [{}]
+    assert found[3]["uri"].startswith("data:image/webp;base64,UklGR")
+    assert (found[3]["width"], found[3]["height"]) == (48, 32)
+
+
+def test_encoded_pictures__an_image_that_is_gone_is_left_out(measured, tmp_path):
+    gone = replace(measured.data.samples[3], path=tmp_path / "gone.png")
+    assert encoded_pictures({3: gone}, {3: ["ant"]}, []) == {}
+
+
+def test_write_report__takes_a_title_and_no_pictures_where_unwanted(other_folder, photos, tmp_path):
     options = ReportOptions(num_resamples=0, with_pictures=False, device="cpu")
     write_report([str(other_folder)], photos, tmp_path / "out", title="A <b>title</b>", options=options)
     content = content_of(tmp_path / "out")
@@ -135,6 +148,20 @@ def test_write_report__refusals_say_what_to_do(bundle_folder, photos, tmp_path, 
     ):
         write_report([str(bundle_folder)], photos, tmp_path / "out", options=options)
     assert not (tmp_path / "out").exists()
+
+
+def test_write_report__says_what_to_install_before_anything_is_done(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingExtraError, match=r"The report needs the package jinja2: pip install 'query2l"):
+        write_report(["nowhere"], tmp_path / "none", tmp_path / "out")
+
+
+def test_require_same_images__refuses_models_that_could_read_different_ones(bundle_folder, measured):
+    predictor = Predictor.load(bundle_folder, device="cpu")
+    first = Measured("a", predictor, measured, report_on(measured, num_resamples=0))
+    other = replace(first, name="b", labelled=replace(measured, indices=measured.indices[::-1].copy()))
+    with pytest.raises(DataError, match=r"a and b were measured on different images, since some could be"):
+        require_same_images([first, other])
 
 
 def test_find_model__a_run_stands_for_its_best_bundle_and_brings_its_curve(tmp_path):

@@ -18,7 +18,11 @@ class Page {
 
   decisions() { return this.models[this.current]; }
   letter(index) { return String.fromCharCode(65 + index); }
-  hasMaps() { return Object.values(this.content.pictures).some((picture) => picture.maps[this.current].by_label); }
+  // What the current model's maps are; null where it has none.
+  mapMethod() {
+    const found = Object.values(this.content.pictures).find((picture) => picture.maps[this.current].by_label);
+    return found ? found.maps[this.current].method : null;
+  }
 
   move(label, step) {
     this.decisions().move(label, step);

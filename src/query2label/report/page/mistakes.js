@@ -18,7 +18,8 @@ class Mistakes {
     });
     const maps = make("input", { type: "checkbox", id: "maps", checked: page.showMaps });
     maps.addEventListener("change", () => { page.showMaps = maps.checked; page.renewPictures(); });
-    this.maps = make("label", { class: "check" }, maps, " where it looked");
+    this.method = make("span");
+    this.maps = make("label", { class: "check" }, maps, this.method);
     this.panel = make("div", { class: "panel" });
     this.found = make("div", { id: "mistakes-found", role: "tabpanel" });
     byId("mistakes").append(
@@ -42,7 +43,9 @@ class Mistakes {
       tab.setAttribute("aria-selected", kind === this.kind);
       tab.tabIndex = kind === this.kind ? 0 : -1;
     });
-    this.maps.hidden = !page.hasMaps();
+    const method = page.mapMethod();
+    this.maps.hidden = method === null;
+    this.method.textContent = `where it looked (${method})`;
     this.found.setAttribute("aria-labelledby", `tab-${this.kind}`);
     this.showDetails(label);
     const mistakes = decisions.mistakes(label, this.kind);
