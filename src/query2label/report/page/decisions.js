@@ -57,6 +57,7 @@ class Decisions {
     }
     this.hits[label] = hits;
     this.wrong[label] = wrong;
+    this.confused = null;
   }
 
   label(label) {
@@ -109,6 +110,11 @@ class Decisions {
   // Missed and false labels of each image are paired off at random: of m missed and f false ones, a missed
   // and a false label stand in a pair 1 / max(m, f) times. What finds no partner was left out, or added.
   confusion() {
+    this.confused ??= this.pairedOff();
+    return this.confused;
+  }
+
+  pairedOff() {
     const { numImages, numLabels, positive, known } = this.targets;
     const missed = Array.from({ length: numImages }, () => []), wrong = Array.from({ length: numImages }, () => []);
     for (let label = 0, i = 0; label < numLabels; label++) {

@@ -18,7 +18,8 @@ const draw = (tag, attributes = {}, ...children) =>
 
 const percent = (value, digits = 1) => (value === null || value === undefined ? "–" : (100 * value).toFixed(digits));
 const signed = (value) => (value === null || value === undefined ? "–" : (value > 0 ? "+" : "") + (100 * value).toFixed(1));
-const whole = (value) => value.toLocaleString("en");
+const wholeNumbers = new Intl.NumberFormat("en");
+const whole = (value) => wholeNumbers.format(value);
 const plural = (count, noun) => `${whole(count)} ${noun}${count === 1 ? "" : "s"}`;
 const amount = (value) => (Number.isInteger(value) ? whole(value) : value.toFixed(1));
 const shown = (threshold) => threshold.toFixed(3);
