@@ -25,6 +25,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
 from query2label.errors import ImageError
+from query2label.image_files import plugin_for, refuse_lying_header
 
 ImageSource: TypeAlias = Path | str | bytes | Image.Image | npt.NDArray[Any]
 """A file, an encoded file's content, a PIL image, or uint8 pixels (H, W), (H, W, 3) RGB or (H, W, 4) RGBA."""
@@ -36,28 +37,6 @@ DEFAULT_MAX_PIXELS: Final = 200_000_000
 """Images with more pixels are refused; a server passes less."""
 
 _File: TypeAlias = io.BufferedReader | io.BytesIO
-
-_ACCEPTED: Final = "JPEG, PNG, WebP, GIF, BMP or TIFF"
-
-# How many pixels one byte of a file can stand for at most, by Pillow's decoder and by TIFF's compression: a
-# header that promises more lies. Deflate expands 1032-fold, LZW and Zstandard codes grow to kilobytes, JPEG
-# spends a bit or more on 64 pixels, fax codes one on a row. Lossless WebP has no such bound.
-_PIXELS_PER_BYTE: Final = {
-    "raw": 8,
-    "zip": 8 * 1032,
-    "jpeg": 8 * 64,
-    "gif": 4096,
-    "webp animation": 4096,
-    "packbits": 8 * 64,
-    "tiff_adobe_deflate": 8 * 1032,
-    "tiff_deflate": 8 * 1032,
-    "tiff_lzw": 8 * 4096,
-    "zstd": 8 * 32768,
-    "lzma": 8 * 8192,
-}
-_FAX: Final = {"group3", "group4", "tiff_ccitt"}
-_HARMLESS_PIXELS: Final = 2_000_000
-"""An image of this size needs so little memory that a lie may show when it is decoded."""
 
 # Hostile bytes make decoders raise nearly anything.
 _DECODER_ERRORS: Final = (
@@ -117,9 +96,9 @@ class ReducedImage:
 def load_image(source: ImageSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """The image as a person sees it: RGB, turned as its EXIF orientation says, first frame, on white.
 
-    JPEG, PNG, WebP, GIF, BMP and TIFF files are read; PIL images may be of any origin. Samples of 16 (or 12)
-    bits are scaled to 8, transparency is laid over white, and colour profiles are not applied. The header
-    is checked before any pixel is decoded.
+    JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PPM and PGM files are read; PIL images may be of any origin. Samples
+    of 16 (or 12) bits are scaled to 8, transparency is laid over white, and colour profiles are not applied.
+    The header is checked before any pixel is decoded.
 
     Args:
         source: File, encoded bytes, PIL image or uint8 array.
@@ -163,7 +142,7 @@ def image_size(path: Path) -> tuple[int, int]:
     image is an `ImageError` as there.
     """
     with _quiet_pillow(), _open_file(path) as file:
-        plugin = _plugin(file.read(512))
+        plugin = plugin_for(file.read(512))
         file.seek(0)
         with _explained_decoding():
             image = plugin(file)
@@ -222,11 +201,11 @@ def _decode(file: _File, num_bytes: int, max_pixels: int, enough: EnoughSize | N
         raise ImageError("The file is empty.")
     start = file.read(512)
     file.seek(0)
-    plugin = _plugin(start)
+    plugin = plugin_for(start)
     with _explained_decoding():
         image = plugin(file)
     _refuse_bomb(image.size, max_pixels)
-    _refuse_lying_header(image, start, num_bytes)
+    refuse_lying_header(image, start, num_bytes)
     beyond = (0.0, 0.0, 0.0, 0.0)
     with _explained_decoding():
         if enough is not None:
@@ -264,45 +243,6 @@ def _displayed_size(image: Image.Image) -> tuple[int, int]:
     return (image.width, image.height) if is_on_its_side else (image.height, image.width)
 
 
-def _plugin(start: bytes) -> type[ImageFile.ImageFile]:
-    # Not `Image.open`: its limit on pixels is a global that everybody shares.
-    from PIL import (
-        BmpImagePlugin,
-        GifImagePlugin,
-        JpegImagePlugin,
-        PngImagePlugin,
-        TiffImagePlugin,
-        WebPImagePlugin,
-    )
-
-    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile
-    plugins: dict[tuple[bytes, ...], type[ImageFile.ImageFile]] = {
-        (b"\xff\xd8\xff",): JpegImagePlugin.JpegImageFile,
-        (b"\x89PNG\r\n\x1a\n",): PngImagePlugin.PngImageFile,
-        (b"GIF87a", b"GIF89a"): GifImagePlugin.GifImageFile,
-        (b"BM",): BmpImagePlugin.BmpImageFile,
-        (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"): TiffImagePlugin.TiffImageFile,
-    }
-    for signatures, plugin in plugins.items():
-        if start.startswith(signatures):
-            return plugin
-    raise ImageError(f"It is not a {_ACCEPTED} image{_looks_like(start)}.")
-
-
-def _looks_like(start: bytes) -> str:
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html")):
-        return " but an HTML page"
-    if text.startswith((b"<svg", b"<?xml")):
-        return " but an SVG or XML file"
-    if start[4:8] == b"ftyp":
-        return " but a HEIC, AVIF or video file: convert it"
-    if all(byte >= 32 or byte in b"\t\r\n" for byte in start):
-        return " but a text file"
-    return ""
-
-
 def _refuse_bomb(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width <= 0 or height <= 0:
@@ -311,25 +251,6 @@ def _refuse_bomb(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageError(
             f"It has {width} x {height} pixels, more than the limit of {max_pixels / 1e6:g} megapixels."
         )
-
-
-def _refuse_lying_header(image: ImageFile.ImageFile, start: bytes, num_bytes: int) -> None:
-    pixels = image.width * image.height
-    if pixels > max(_HARMLESS_PIXELS, num_bytes * _pixels_per_byte(image, start)):
-        raise ImageError(
-            f"Its header promises {image.width} x {image.height} pixels, which {num_bytes} bytes cannot hold."
-        )
-
-
-def _pixels_per_byte(image: ImageFile.ImageFile, start: bytes) -> int:
-    decoder = image.tile[0].codec_name if image.tile else "webp"
-    if decoder == "webp" and start[12:16] == b"VP8X" and start[20] & 2:
-        decoder = "webp animation"  # its canvas may be larger than its frames
-    elif decoder == "libtiff":
-        decoder = image.info["compression"]
-    if decoder in _FAX:
-        return 8 * image.width
-    return _PIXELS_PER_BYTE.get(decoder, image.width * image.height)
 
 
 def _displayed(image: Image.Image) -> Image.Image:

@@ -248,6 +248,28 @@ def test_load_image__refuses_other_arrays(array: np.ndarray) -> None:
         load_image(array)
 
 
+def test_load_image__reads_avif_with_its_orientation() -> None:
+    photo = Image.fromarray(np.kron(PIXELS, np.ones((8, 8, 1), dtype=np.uint8)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = np.asarray(load_image(encoded(photo, "AVIF", quality=100, subsampling="4:4:4", exif=exif)))
+    assert turned.shape == (56, 40, 3)
+    difference = np.abs(turned.astype(int) - np.rot90(np.asarray(photo), -1))
+    assert difference.mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "1"])
+def test_load_image__reads_portable_anymaps(mode: str) -> None:
+    if mode == "I;16":
+        image = Image.fromarray(np.arange(0, 35 * 257, 257, dtype=np.uint16).reshape(5, 7))
+        grey = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    else:
+        image = Image.fromarray(PIXELS).convert(mode)
+        grey = np.asarray(image.convert("L"))
+    expected = PIXELS if mode == "RGB" else np.repeat(grey[..., None], 3, axis=2)
+    assert np.array_equal(np.asarray(load_image(encoded(image, "PPM"))), expected)
+
+
 def test_load_image__refuses_images_without_pixels() -> None:
     with pytest.raises(ImageError, match=r"no pixels \(0 x 5\)"):
         load_image(np.zeros((5, 0, 3), dtype=np.uint8))
@@ -263,12 +285,12 @@ def test_load_image__refuses_what_is_not_an_image_file(tmp_path: Path) -> None:
         str(tmp_path / ("x" * 300)): "cannot be opened: File name too long",
         "a\0b": "the name is not valid",
         b"": "The file is empty",
-        b"<!DOCTYPE html><html>": "not a JPEG, PNG, WebP, GIF, BMP or TIFF image but an HTML page",
+        b"<!DOCTYPE html><html>": "not a JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PPM or PGM image but an HTML page",
         b"\n<HTML>": "but an HTML page",
         b"hello, world\n": "but a text file",
         b"<svg xmlns=''/>": "but an SVG or XML file",
-        b"\0\0\0\x18ftypheic": "but a HEIC, AVIF or video file: convert it",
-        bytes(range(128)): "or TIFF image[.]",
+        b"\0\0\0\x18ftypheic": "but a HEIC or video file: convert it",
+        bytes(range(128)): "or PGM image[.]",
     }.items():
         with pytest.raises(ImageError, match=reason) as caught:
             load_image(source)
@@ -284,7 +306,7 @@ def test_load_image__refuses_samples_without_a_known_range() -> None:
         load_image(encoded(integers, "TIFF"))
 
 
-@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
 def test_load_image__refuses_files_that_are_cut_off(format_name: str, share: float) -> None:
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
@@ -321,6 +343,7 @@ def lies(width: int, height: int) -> dict[str, bytes]:
         "gif": bytes(gif),
         "jpeg": bytes(jpeg),
         "webp": bytes(webp),
+        "ppm": b"P6 %d %d 255\n" % (width, height) + bytes(100),
         "tiff fax": retagged(encoded(small.convert("1"), "TIFF", compression="group4"), **tags),
     }
     for compression in ("raw", "tiff_adobe_deflate", "tiff_lzw", "packbits", "jpeg"):
@@ -423,7 +446,7 @@ def test_load_image__survives_a_reset_of_the_warning_filters(monkeypatch: pytest
     def reset(*_: object) -> None:
         warnings.resetwarnings()
 
-    monkeypatch.setattr("query2label.decode._refuse_lying_header", reset)
+    monkeypatch.setattr("query2label.decode.refuse_lying_header", reset)
     with warnings.catch_warnings():
         assert load_image(encoded(Image.fromarray(PIXELS), "PNG")).size == (7, 5)
 
