@@ -11,10 +11,12 @@ all their labels are unknown.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 from query2label.data.image_root import ImageRoot, is_image_name, is_inside
 from query2label.data.samples import Box, Dataset, Problem, ProblemError, Sample
@@ -25,6 +27,7 @@ from query2label.data.voc_lists import (
     Listed,
     Marks,
     find_label_lists,
+    has_lists_without_marks,
     listed_splits,
     read_marks,
     read_splits,
@@ -33,6 +36,10 @@ from query2label.data.voc_xml import VocObject, read_objects
 from query2label.errors import DataError
 from query2label.formats import Difficult
 from query2label.labels import LabelSet
+
+_MAX_DEPTH: Final = 3
+_MAX_ENTRIES: Final = 30
+"""How deep a VOC folder may lie in folders around it, and how much these may hold beside."""
 
 _Objects = dict[str, list[VocObject]]
 """Image id -> its objects."""
@@ -47,7 +54,7 @@ def read(
     check_files: bool = True,
     only_split: str | None = None,
 ) -> Dataset:
-    """Reads a VOC folder (`VOC2012`), or the one that lies in `path` or in `path/VOCdevkit`.
+    """Reads a VOC folder (`VOC2012`), or the one that lies in `path`, wrapped in at most three folders.
 
     Args:
         path: A folder with `ImageSets/Main` or `Annotations` in it, or a folder around it.
@@ -71,14 +78,24 @@ def read(
     label_lists = find_label_lists(lists, problems)
     if not images:
         raise DataError(f"{folder} names no image: no train.txt, val.txt, trainval.txt or test.txt.")
-    labelled = _of_splits(images, listed_splits(label_lists)) if label_lists else images
-    objects, broken = _read_all_objects(folder, labelled, problems)
+    labelled = images
     if label_lists:
+        labelled = _of_splits(images, listed_splits(label_lists))
+    elif has_lists_without_marks(lists):
+        labelled = _of_splits(images, {"train", "val", "trainval"})
+    is_secret = bool(images) and not labelled
+    if is_secret and (labels is None or only_split is None):
+        raise DataError(
+            f"{folder} has lists of test images without marks only: nothing says their labels. Predict them "
+            "with a model (q2l predict --split test), or unpack trainval's archive there too."
+        )
+    objects, broken = _read_all_objects(folder, labelled, problems)
+    if label_lists or is_secret:
         marks = read_marks(label_lists, labelled, problems)
     else:
         labelled = _of_splits(images, {images[image_id].split for image_id in (*objects, *broken)})
         marks = _marks_of_objects(folder, labelled, objects, broken, problems)
-    if not marks:
+    if not (marks or is_secret):
         raise DataError(f"{folder} names no label: no lists <label>_<split>.txt, no objects in XML files.")
     label_set = labels or LabelSet(sorted(marks))
     places = {label: label_lists[label][0].file if label_lists else folder / "Annotations" for label in marks}
@@ -111,12 +128,23 @@ def find_folder(path: Path) -> Path | None:
     """
     if _is_voc(path):
         return path
-    around = (folder for pattern in ("*", "VOCdevkit/*") for folder in path.glob(pattern))
-    found = sorted(folder for folder in around if _is_voc(folder) and is_inside(folder, path))
+    found = sorted(folder for folder in _voc_folders(path, _MAX_DEPTH) if is_inside(folder, path))
     if len(found) > 1:
-        names = ", ".join(folder.name for folder in found[:5])
+        names = ", ".join(folder.relative_to(path).as_posix() for folder in found[:5])
         raise DataError(f"{path} has several VOC folders in it ({names}): name the one that is meant.")
     return found[0] if found else None
+
+
+def _voc_folders(path: Path, depth: int) -> Iterator[Path]:
+    """The VOC folders below one, which archives wrap in a few folders that hold little else."""
+    entries = list(islice(path.iterdir(), _MAX_ENTRIES + 1)) if path.is_dir() else []
+    if len(entries) > _MAX_ENTRIES:
+        return
+    for folder in entries:
+        if _is_voc(folder):
+            yield folder
+        elif depth > 1 and folder.is_dir() and not folder.is_symlink():
+            yield from _voc_folders(folder, depth - 1)
 
 
 def _is_voc(path: Path) -> bool:

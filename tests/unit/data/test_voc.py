@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -147,6 +148,21 @@ def test_read__images_of_a_split_without_labels_are_there_to_predict(
     assert LEFT_OUT not in dataset.notes
     with pytest.raises(DataError, match=r"has no split 'test': it has train, val; name one"):
         load_run_data(DataConfig(path=with_images(folder), train_split="test"), seed=0)
+
+
+def test_read__test_images_alone_can_be_predicted(make_text: MakeText, tmp_path: Path) -> None:
+    for name in ("test", "cat_test", "dog_test"):
+        make_text(f"VOC/ImageSets/Main/{name}.txt", "x\ny\n")
+    make_text(
+        "VOC/Annotations/x.xml", f"<annotation>{an_object('person')}</annotation>"
+    )  # of the layout taster
+    folder, labels = tmp_path / "VOC", LabelSet(["cat", "dog"])
+    dataset = load_dataset(folder, split="test", labels=labels, check_files=False)
+    assert (dataset.targets() == -1).all()
+    assert (len(dataset), dataset.labels, dataset.problems) == (2, labels, [])
+    for known in (None, labels):
+        with pytest.raises(DataError, match="has lists of test images without marks only: nothing says"):
+            load_dataset(folder, labels=known, check_files=False)
 
 
 def with_images(folder: Path) -> Path:
@@ -303,8 +319,18 @@ def test_find_folder__looks_below(make_text: MakeText, tmp_path: Path) -> None:
     make_text("VOCdevkit/VOC2007/ImageSets/Main/train.txt", "")
     assert voc.find_folder(tmp_path) == tmp_path / "VOCdevkit" / "VOC2007"
     assert voc.find_folder(tmp_path / "VOCdevkit") == tmp_path / "VOCdevkit" / "VOC2007"
+    make_text("a/VOCtrainval_06-Nov-2007/VOCdevkit/VOC2007/ImageSets/Main/train.txt", "")
+    assert voc.find_folder(tmp_path / "a") == tmp_path / "a/VOCtrainval_06-Nov-2007/VOCdevkit/VOC2007"
+    for number in range(31):
+        make_text(f"full/{number}.txt", "")
+    make_text("full/VOCdevkit/VOC2007/ImageSets/Main/train.txt", "")
+    assert voc.find_folder(tmp_path / "full") is None
+    shutil.rmtree(tmp_path / "a")
+    shutil.rmtree(tmp_path / "full")
     make_text("VOCdevkit/VOC2012/ImageSets/Main/train.txt", "")
-    with pytest.raises(DataError, match=r"has several VOC folders in it \(VOC2007, VOC2012\)"):
+    with pytest.raises(
+        DataError, match=r"has several VOC folders in it \(VOCdevkit/VOC2007, VOCdevkit/VOC2012\)"
+    ):
         voc.find_folder(tmp_path)
 
 
