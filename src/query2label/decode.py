@@ -96,9 +96,9 @@ class ReducedImage:
 def load_image(source: ImageSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """The image as a person sees it: RGB, turned as its EXIF orientation says, first frame, on white.
 
-    JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PPM and PGM files are read; PIL images may be of any origin. Samples
-    of 16 (or 12) bits are scaled to 8, transparency is laid over white, and colour profiles are not applied.
-    The header is checked before any pixel is decoded.
+    JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PPM and PGM files are read; PIL images may be of any origin.
+    Samples of 16 (or 12) bits are scaled to 8, transparency is laid over white, and colour profiles are not
+    applied. The header is checked before any pixel is decoded.
 
     Args:
         source: File, encoded bytes, PIL image or uint8 array.

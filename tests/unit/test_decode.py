@@ -285,7 +285,7 @@ def test_load_image__refuses_what_is_not_an_image_file(tmp_path: Path) -> None:
         str(tmp_path / ("x" * 300)): "cannot be opened: File name too long",
         "a\0b": "the name is not valid",
         b"": "The file is empty",
-        b"<!DOCTYPE html><html>": "not a JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PPM or PGM image but an HTML page",
+        b"<!DOCTYPE html><html>": "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PPM or PGM image but an HTML page",
         b"\n<HTML>": "but an HTML page",
         b"hello, world\n": "but a text file",
         b"<svg xmlns=''/>": "but an SVG or XML file",

@@ -102,6 +102,7 @@ def split_command(
     """
     from query2label.data.load import load_dataset
     from query2label.data.split import stratified_split
+    from query2label.data.table import label_file_of
     from query2label.data.table_writer import write_table
 
     shares = _shares(fractions)
@@ -110,7 +111,7 @@ def split_command(
     divided = stratified_split(dataset, shares, seed=seed)
     root = write_table(divided, out)
     counts = ", ".join(f"{len(divided.select(split))} {split}" for split in shares)
-    typer.echo(printable(f"Wrote {out}: {counts}."))
+    typer.echo(printable(f"Wrote {out}: {counts}. The labels and their order: {label_file_of(out)}."))
     if root.resolve() != out.parent.resolve():
         typer.echo(printable(f"The images are not beside it: train with --set data.image_root={root}"))
 

@@ -257,6 +257,14 @@ def _label_warnings(dataset: Dataset, counts: Iterable[LabelCounts]) -> list[str
             where = "" if len(missing) == len(entry.positive) else f" of {' or '.join(missing)}"
             without.setdefault(where, []).append(entry.label)
     warnings = [f"No image{where} has {_named(labels)}." for where, labels in without.items()]
+    alike: dict[str, list[str]] = {}
+    for label in dataset.labels:
+        alike.setdefault(" ".join(label.casefold().split()), []).append(label)
+    warnings += [
+        f"Labels that differ only in case or spaces: {', '.join(map(repr, names))}; are they one?"
+        for names in alike.values()
+        if len(names) > 1
+    ]
     num_unknown = int((dataset.targets() == UNKNOWN).all(axis=1).sum())
     if num_unknown:
         warnings.append(f"{num_unknown} images have no label that anybody has judged: they teach nothing.")

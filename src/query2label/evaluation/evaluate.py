@@ -180,4 +180,5 @@ def report_on(
         protocol=labelled.protocol,
         images=labelled.images,
         broken_images=labelled.broken,
+        notes=labelled.data.notes,
     )

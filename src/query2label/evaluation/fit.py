@@ -19,6 +19,8 @@ from query2label.evaluation.scoring import Progress, score_images
 from query2label.evaluation.thresholds import ThresholdRule, fit_thresholds
 from query2label.formats import DataFormatOrAuto, Difficult
 
+FITTED_HERE: Final = ", on which temperature and thresholds were fitted"
+"""What follows the images in a protocol, where both are of these images."""
 _THRESHOLD_METRICS: Final = ("CF1", "OF1", "macro_f1", "precision", "recall")
 
 
@@ -78,7 +80,7 @@ def fit_bundle(
         thresholds=thresholds,
         temperature=temperature,
         num_resamples=0,
-        images=f"{images}, on which temperature and thresholds were fitted",
+        images=f"{images}{FITTED_HERE}",
     )
     return {
         "temperature": temperature,
@@ -90,10 +92,13 @@ def fit_bundle(
 
 def fixed_threshold(bundle: Bundle, threshold: float) -> dict[str, Any]:
     """The changes to `bundle` that give all labels one threshold; metrics that depended on the old go."""
+    metrics = _without_thresholds(bundle.metrics)
+    if isinstance(protocol := metrics.get("protocol"), str):
+        metrics["protocol"] = protocol.replace(FITTED_HERE, ", on which the temperature was fitted")
     return {
         "thresholds": (threshold,) * len(bundle.labels),
         "threshold_rule": f"fixed {threshold:g}",
-        "metrics": _without_thresholds(bundle.metrics),
+        "metrics": metrics,
     }
 
 

@@ -68,6 +68,8 @@ class Report:
     """Labels without a known positive: in no mean."""
     broken_images: Mapping[str, str] = field(default_factory=dict)
     """Path -> reason of the images that could not be read, and are in no number."""
+    notes: tuple[str, ...] = ()
+    """What was left out on purpose when the data were read, one sentence each."""
 
     @property
     def headline_map(self) -> float | None:
@@ -149,6 +151,7 @@ def report_from_scores(
     protocol: Protocol = PLAIN,
     images: str = "the given images",
     broken_images: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> Report:
     """Everything that can be said about scores when the targets are known.
 
@@ -165,6 +168,7 @@ def report_from_scores(
         protocol: Which average precision is the headline; kept beside the numbers.
         images: Which images these are, in words; kept beside the numbers.
         broken_images: Path -> reason of images that are missing from `scores`.
+        notes: What was left out when the data were read; kept beside the numbers.
 
     Returns:
         The report.
@@ -210,6 +214,7 @@ def report_from_scores(
         by_num_labels=crowd_rows(ranking, counts),
         absent_labels=tuple(row.label for row in per_label if row.num_positives == 0),
         broken_images=dict(broken_images or {}),
+        notes=tuple(notes),
     )
 
 

@@ -7,7 +7,6 @@ each label; each can be read back as a table of labelled images.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -69,9 +68,7 @@ def stream_writer(labels: Sequence[str], *, form: str) -> Callable[[Iterable[Pre
 
 def _write_jsonl(predictions: Iterable[Prediction], file: TextSink) -> None:
     for prediction in predictions:
-        values = prediction.to_dict()
-        row = {"image": values.pop("source"), **values}
-        file.write(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n")
+        file.write(f"{prediction.to_json()}\n")
         file.flush()
 
 

@@ -41,9 +41,9 @@ class Prediction:
     """Why there is no prediction: the image cannot be read."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: source, labels (best first), scores of all labels, error."""
+        """Plain values for JSON: image (its path), labels (best first), scores of all labels, error."""
         return {
-            "source": self.source,
+            "image": self.source,
             "labels": list(self.labels),
             "scores": dict(self.scores),
             "error": self.error,

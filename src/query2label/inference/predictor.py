@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from query2label.bundle import Bundle
-from query2label.errors import ConfigError, ImageError
+from query2label.errors import ConfigError, DataError, ImageError
 from query2label.formats import RuntimeName
 from query2label.inference.choice import LabelChoice
 from query2label.inference.explanation import Explanation, HeadChoice, LayerChoice
@@ -129,7 +129,8 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Predictions one after the other, for more images than fit into memory; arguments as in a call.
 
-        Other options that are out of range are a `ConfigError` too, an unknown label is a `DataError`.
+        Other options that are out of range are a `ConfigError` too; an unknown label, and a source of another
+        kind, are a `DataError`.
 
         Raises:
             ConfigError: If `batch_size` is out of range.
@@ -204,7 +205,14 @@ def _is_one_image(source: object) -> bool:
 def _each(source: Any) -> Iterator[ImageSource]:
     if _is_folder(source):
         return iter(images_in(Path(source)))
-    return iter([source] if _is_one_image(source) else source)
+    if _is_one_image(source):
+        return iter([source])
+    if not isinstance(source, Iterable):
+        raise DataError(
+            f"{source!r} is no image: give a path, a PIL image, an array, the bytes of a file, or several of "
+            "them."
+        )
+    return iter(source)
 
 
 def _name_of(source: ImageSource) -> str | None:

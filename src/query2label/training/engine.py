@@ -71,7 +71,8 @@ def take_step(
     Each process gives its share of the batch; each micro-batch's loss counts by its share of the whole
     batch, so the gradient is that of one process with one large batch. A loss or gradient that is not finite
     in any process leaves the weights of all as they are (norm statistics may be spoilt; save nothing then).
-    With fp16, steps with overflowed gradients are skipped by the scaler instead, as usual.
+    With fp16, steps with overflowed gradients are skipped by the scaler instead, as usual, which halves the
+    scale; where gradients overflow although nothing is scaled up any more, they are not finite.
 
     Args:
         learner: What learns.
@@ -125,7 +126,7 @@ def _gradients_stay_here(wrapped: nn.Module) -> contextlib.AbstractContextManage
 def _agree(learner: Learner, loss: Tensor, norm: Tensor, stop_signal: int) -> StepResult:
     # The only wait for the device in a step, and the only message between processes beside the gradients.
     is_bad = ~torch.isfinite(loss)
-    if not learner.scaler.is_enabled():
+    if not learner.scaler.is_enabled() or learner.scaler.get_scale() <= 1:
         is_bad |= ~torch.isfinite(norm)
     asked = torch.tensor([float(stop_signal == number) for number in STOP_SIGNALS], device=loss.device)
     mine = torch.cat([torch.stack([loss, norm, is_bad.float()]), asked]).double()

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from query2label.bundle import Bundle, read_weights, save_bundle, scores_from_logits
 from query2label.evaluation.calibration import fit_temperature
+from query2label.evaluation.fit import FITTED_HERE
 from query2label.evaluation.inputs import difficult_words
 from query2label.evaluation.report import Report, report_from_scores
 from query2label.evaluation.sizes import object_sizes
@@ -55,7 +56,7 @@ def _complete(run: Run, indices: Indices, logits: Logits) -> Report:
         temperature=temperature,
         object_sizes=object_sizes(data.val, indices),
         seed=run.config.train.seed,
-        images=f"validation images of the run{difficult}, on which temperature and thresholds were fitted",
+        images=f"validation images of the run{difficult}{FITTED_HERE}",
         broken_images=run.broken.among(sample.path for sample in data.val.samples).to_dict(),
     )
     changes = {

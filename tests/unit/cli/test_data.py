@@ -119,7 +119,10 @@ def test_split__writes_a_table_that_is_read_back(run: Run, data: Path) -> None:
     out = data / "splits" / "s.csv"
     code, text = run("split", data, "--out", out, "--fractions", "train=0.5,val=0.5")
     assert code == 0
-    assert f"Wrote {out}: 10 train, 10 val." in text
+    assert (
+        f"Wrote {out}: 10 train, 10 val. The labels and their order: {out.with_suffix('.labels.txt')}."
+        in text
+    )
     assert f"train with --set data.image_root={data}" in text
     divided = load_dataset(out, image_root=data)
     assert [(divided.select(split).targets() == 1).sum(axis=0).tolist() for split in ("train", "val")] == [

@@ -245,3 +245,13 @@ def test_evaluate__a_narrow_terminal_cuts_no_number(bundle: Path, data: Path) ->
     wide, narrow = (CliRunner().invoke(app, arguments, env={"COLUMNS": columns}) for columns in ("80", "30"))
     assert narrow.stdout == wide.stdout
     assert "sample F1" in narrow.stdout
+
+
+def test_evaluate__says_what_was_left_out_of_the_data(run: Run, bundle: Path, data: Path) -> None:
+    table = data / "labels.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([f"{lines[0]},weather", *(f"{line},fine" for line in lines[1:])]))
+    options = ("evaluate", "--model", bundle, "--data", data, "--workers", 0)
+    note = "Columns that were not used: weather."
+    assert f"Note: {note}" in run(*options).stdout
+    assert json.loads(run(*options, "--json").stdout)["notes"] == [note]

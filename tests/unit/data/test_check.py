@@ -58,6 +58,17 @@ def test_check_dataset__errors_and_warnings(data: Path) -> None:
     )
 
 
+def test_check_dataset__warns_of_labels_that_differ_only_in_case(make_text: MakeText) -> None:
+    path = make_text("t.csv", "image,labels\na.jpg,Dog|cat\nb.jpg,dog|hot  dog\nc.jpg,Hot dog|cow\n")
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        make_text(name, "")
+    report = check_dataset(path, decode=False)
+    assert report.warnings == (
+        "Labels that differ only in case or spaces: 'Dog', 'dog'; are they one?",
+        "Labels that differ only in case or spaces: 'Hot dog', 'hot  dog'; are they one?",
+    )
+
+
 def test_check_dataset__one_warning_for_all_labels_that_a_split_lacks(
     make_text: MakeText, tmp_path: Path
 ) -> None:

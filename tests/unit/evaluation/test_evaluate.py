@@ -257,6 +257,9 @@ def test_fit_bundle__fits_temperature_and_thresholds_on_the_validation_split(bun
 
 def test_fixed_threshold__drops_the_metrics_that_the_old_thresholds_gave(bundle):
     trained = bundle.model_copy(update={"metrics": {"mAP": 0.9, "CF1": 0.8, "OF1": 0.8, "macro_f1": 0.7}})
+    protocol = {"protocol": "plain: val, on which temperature and thresholds were fitted; unknown left out"}
+    changed = fixed_threshold(trained.model_copy(update={"metrics": protocol}), 0.3)["metrics"]
+    assert changed == {"protocol": "plain: val, on which the temperature was fitted; unknown left out"}
     assert fixed_threshold(trained, 0.3) == {
         "thresholds": (0.3, 0.3, 0.3),
         "threshold_rule": "fixed 0.3",

@@ -8,7 +8,7 @@ from PIL import Image
 
 from query2label.errors import ConfigError, DataError
 from query2label.inference.prediction import Prediction, choose_labels
-from query2label.inference.predictor import Predictor
+from query2label.inference.predictor import Predictor, _each
 from query2label.inference.runtime import Runtime
 
 
@@ -112,6 +112,11 @@ def test_call__an_empty_folder_is_an_error(predictor: Predictor, tmp_path: Path)
         predictor(tmp_path)
 
 
+def test_each__what_is_no_image_is_refused() -> None:
+    with pytest.raises(DataError, match="None is no image: give a path, a PIL image, an array"):
+        _each(None)
+
+
 def test_stream__takes_images_only_as_it_goes(predictor: Predictor) -> None:
     taken = []
 
@@ -136,7 +141,7 @@ def test_prediction__is_frozen_and_becomes_plain_values() -> None:
     prediction = Prediction(labels=("a",), scores={"a": 0.75, "b": 0.1}, source="x.jpg")
     with pytest.raises(AttributeError):
         prediction.labels = ()
-    expected = {"source": "x.jpg", "labels": ["a"], "scores": {"a": 0.75, "b": 0.1}, "error": None}
+    expected = {"image": "x.jpg", "labels": ["a"], "scores": {"a": 0.75, "b": 0.1}, "error": None}
     assert prediction.to_dict() == expected
     assert json.loads(prediction.to_json()) == expected
     assert repr(prediction) == "<Prediction 'x.jpg': a 0.75>"

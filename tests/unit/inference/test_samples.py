@@ -41,7 +41,7 @@ def test_predict_samples__reads_images_out_of_archives(photos: Path, predictor: 
     first, second = predict_samples(predictor, [inside, outside], batch_size=1)
     assert (first.source, second.source) == (str(archive / "a.png"), str(photos / "a.png"))
     assert first.scores == second.scores == predictor(photos / "a.png").scores
-    assert json.loads(first.to_json())["source"] == str(archive / "a.png")
+    assert json.loads(first.to_json())["image"] == str(archive / "a.png")
     archive.write_bytes(b"cut")
     with pytest.raises(DataError, match=r"shard\.tar/a\.png cannot be read: The archive has become shorter"):
         list(predict_samples(predictor, [inside]))

@@ -148,3 +148,11 @@ def test_take_step__moves_the_average_and_passes_signals_on():
     assert result.stop_signal == 15
     expected = 0.1 * before + 0.9 * network[0].weight
     torch.testing.assert_close(learner.average.tensors()["0.weight"], expected)
+
+
+def test_take_step__gradients_that_overflow_in_every_step_are_not_finite_in_the_end():
+    network, (inputs, targets) = make_network(), make_batch()
+    learner = make_learner(network, scaler=True, precision="bf16")
+    network[0].weight.register_hook(lambda gradient: gradient * math.inf)
+    finite = [take_step(learner, inputs, targets, step=step, num_images=7).is_finite for step in range(17)]
+    assert finite == [True] * 16 + [False]
