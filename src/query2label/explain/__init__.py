@@ -1,1 +1,1 @@
-"""Where a model looked for each label, as numbers and as pictures."""
+"""How good maps are: whether they lie on the labelled things. `inference` makes and draws them."""
