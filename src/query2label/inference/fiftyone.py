@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from query2label.errors import ConfigError
 from query2label.inference.prediction import Prediction
+from query2label.inference.tool_images import images_for_tool, require_folder
 from query2label.storage import write_json
 
 DATA_NAME: Final = "data.json"
@@ -64,22 +64,19 @@ def write_labels(
 def save_fiftyone(predictions: Iterable[Prediction], folder: Path, labels: Sequence[str]) -> int:
     """Writes predicted labels with their scores; gives the number of images.
 
-    An image that could not be read is left out. A refused write is a `StorageError`.
+    An image that could not be read is left out. A refused write is a `StorageError`, a file in the folder's
+    place a `ConfigError`, an image in an archive a `DataError`.
 
     Args:
         predictions: Of files; their images are kept where they are.
         folder: Where to write; files of these names are replaced.
         labels: Names of all labels, in output order.
-
-    Raises:
-        ConfigError: If the folder's name is that of a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out {folder} is a file: give a folder for the format fiftyone.")
-    read = [prediction for prediction in predictions if prediction.error is None]
-    write_images(folder, [Path(prediction.source or "") for prediction in read])
-    write_labels(folder, labels, (predicted_labels(prediction) for prediction in read))
-    return len(read)
+    require_folder(folder, form="fiftyone")
+    found = images_for_tool(predictions, tool="FiftyOne")
+    write_images(folder, [path for path, _ in found])
+    write_labels(folder, labels, (predicted_labels(prediction) for _, prediction in found))
+    return len(found)
 
 
 def predicted_labels(prediction: Prediction) -> list[Classification]:

@@ -14,8 +14,8 @@ from typing import Any, Final
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
-from query2label.errors import ConfigError
 from query2label.inference.prediction import Prediction
+from query2label.inference.tool_images import images_for_tool, require_folder
 from query2label.storage import atomic_file, write_json
 
 TASKS_NAME: Final = "tasks.json"
@@ -53,13 +53,8 @@ def task(
 
 
 def write_tasks(folder: Path, labels: Sequence[str], tasks: Sequence[Mapping[str, Any]]) -> None:
-    """Writes the tasks and the labelling form for them.
-
-    Raises:
-        ConfigError: If the folder's name is that of a file.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out {folder} is a file: give a folder for the format labelstudio.")
+    """Writes the tasks and the labelling form for them; a file in the folder's place is a `ConfigError`."""
+    require_folder(folder, form="labelstudio")
     write_json(folder / TASKS_NAME, list(tasks))
     choices = "\n".join(f"    <Choice value={quoteattr(label)}/>" for label in labels)
     with atomic_file(folder / FORM_NAME) as file:
@@ -74,19 +69,19 @@ def save_labelstudio(predictions: Iterable[Prediction], folder: Path, labels: Se
     """Writes tasks with predicted labels; gives the folder that Label Studio has to serve.
 
     An image that could not be read is left out. A refused write is a `StorageError`, a file in the folder's
-    place a `ConfigError`.
+    place a `ConfigError`, an image in an archive a `DataError`.
 
     Args:
         predictions: Of files; their images are kept where they are.
         folder: Where to write; files of these names are replaced.
         labels: Names of all labels, in output order.
     """
-    read = [prediction for prediction in predictions if prediction.error is None]
-    paths = [Path(prediction.source or "").absolute() for prediction in read]
-    root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path.cwd()
+    require_folder(folder, form="labelstudio")
+    found = images_for_tool(predictions, tool="Label Studio")
+    root = Path(os.path.commonpath([path.parent for path, _ in found])) if found else Path.cwd()
     tasks = [
         task(path.relative_to(root).as_posix(), predicted={label: row.scores[label] for label in row.labels})
-        for path, row in zip(paths, read, strict=True)
+        for path, row in found
     ]
     write_tasks(folder, labels, tasks)
     return root

@@ -41,6 +41,8 @@ from query2label.storage import atomic_file
 PAGE_NAME: Final = "index.html"
 MAX_SCORES: Final = 8_000_000
 """More scores would make a page of more than 20 MB before its first picture."""
+MAX_LABELS: Final = 2_000
+"""More labels are no table that anybody reads; their confusion alone has as many cells as their square."""
 MAX_MODELS: Final = 8
 
 Stage = Callable[[str], AbstractContextManager[Progress]]
@@ -146,6 +148,11 @@ def _measured(place: ModelPlace, data: Path, options: ReportOptions, stage: Stag
 
 def _require_room_in_page(models: Sequence[Measured]) -> None:
     num_images, num_labels = models[0].labelled.scores.shape
+    if num_labels > MAX_LABELS:
+        raise DataError(
+            f"A page shows at most {MAX_LABELS:,} labels, and {models[0].name} knows {num_labels:,}: "
+            "q2l evaluate has the numbers of any number of labels."
+        )
     total = num_images * num_labels * len(models)
     if total > MAX_SCORES:
         raise DataError(

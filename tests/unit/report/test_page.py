@@ -165,6 +165,20 @@ def test_page__mistakes_are_shown_worst_first_with_where_the_model_looked(open_p
     expect(page.locator("#mistakes .card canvas")).to_have_count(0)
 
 
+def test_page__marks_what_is_wrong_and_nothing_that_is_unknown(open_page, report_folder, measured):
+    page = open_page(report_folder)
+    page.locator("#all").evaluate(SET_STEP, 0)  # so loose that every label of every image is predicted
+    next_frame(page)
+    page.locator("#tab-wrong").click()
+    names = list(map(str, page.evaluate("() => JSON.parse(content.textContent).images")))
+    targets = measured.targets
+    for card in page.locator("#mistakes .card").all()[:6]:
+        row = names.index(card.locator(".file").get_attribute("title"))
+        marked = set(card.locator(".wrong").all_inner_texts())
+        assert marked == {measured.bundle.labels[k] for k in np.flatnonzero(targets[row] == 0)}
+        assert len(card.locator("dd").nth(1).locator("li").all()) == targets.shape[1]
+
+
 def test_page__works_by_keyboard(open_page, report_folder, measured):
     page = open_page(report_folder)
     page.keyboard.press("Tab")

@@ -147,6 +147,11 @@ def test_write_report__refusals_say_what_to_do(bundle_folder, photos, tmp_path, 
         DataError, match=r"would hold 300 scores \(60 images, 5 labels, 1 models\), more than 299: choose a"
     ):
         write_report([str(bundle_folder)], photos, tmp_path / "out", options=options)
+    monkeypatch.setattr(writing, "MAX_LABELS", 4)
+    with pytest.raises(
+        DataError, match=r"A page shows at most 4 labels, and first knows 5: q2l evaluate has"
+    ):
+        write_report([str(bundle_folder)], photos, tmp_path / "out", options=options)
     assert not (tmp_path / "out").exists()
 
 

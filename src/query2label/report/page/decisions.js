@@ -153,16 +153,17 @@ class Decisions {
     return found.sort((a, b) => b.distance - a.distance || a.image - b.image);
   }
 
-  // The labels of an image: those it shows, and those that are predicted, the surest first.
+  // The labels of an image: those it shows, those that are predicted, the surest first, and those not known.
   labelsOf(image) {
-    const { numLabels, positive } = this.targets;
-    const given = [], predicted = [];
+    const { numLabels, positive, known } = this.targets;
+    const given = [], predicted = [], unknown = new Set();
     for (let k = 0; k < numLabels; k++) {
       const i = this.at(k, image);
       if (positive[i]) given.push(k);
+      if (!known[i]) unknown.add(k);
       if (this.scores[i] >= this.steps[k]) predicted.push(k);
     }
     predicted.sort((a, b) => this.scores[this.at(b, image)] - this.scores[this.at(a, image)]);
-    return { given, predicted };
+    return { given, predicted, unknown };
   }
 }

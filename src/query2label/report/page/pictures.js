@@ -36,14 +36,14 @@ function names(page, labels, marked, kind) {
 
 // A picture with what is to be said about one label of it, and what it shows and what was predicted.
 function card(page, image, label, heading) {
-  const decisions = page.decisions(), { given, predicted } = decisions.labelsOf(image);
+  const decisions = page.decisions(), { given, predicted, unknown } = decisions.labelsOf(image);
   return make("article", { class: "card" },
     pictureOf(page, image, label),
     make("p", { class: "card-heading" }, make("strong", { text: page.content.labels[label] }), " ",
       make("span", { class: "number", text: decisions.score(label, image).toFixed(2) }), " ", make("span", { class: "soft", text: heading })),
     make("dl", {},
       make("dt", { text: "shows" }), make("dd", {}, names(page, given, (k) => !predicted.includes(k), "missed")),
-      make("dt", { text: "predicted" }), make("dd", {}, names(page, predicted, (k) => !given.includes(k), "wrong"))),
+      make("dt", { text: "predicted" }), make("dd", {}, names(page, predicted, (k) => !given.includes(k) && !unknown.has(k), "wrong"))),
     make("p", { class: "file", title: page.content.images[image], text: page.content.images[image] }));
 }
 
