@@ -22,6 +22,7 @@ from query2label.cli.export import export_command
 from query2label.cli.import_checkpoint import import_command
 from query2label.cli.predict import predict_command
 from query2label.cli.report import report_command
+from query2label.cli.rethreshold import rethreshold_command
 from query2label.cli.serve import serve_command
 from query2label.cli.terminal import printable
 from query2label.cli.thresholds import thresholds_command
@@ -90,6 +91,7 @@ app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
 app.command("report")(report_command)
 app.command("predict")(predict_command)
+app.command("rethreshold")(rethreshold_command)
 app.command("explain")(explain_command)
 app.command("export")(export_command)
 app.command("serve")(serve_command)

@@ -58,3 +58,12 @@ ThreadsOption = Annotated[
 ]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images that are computed at once.")]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that decode images.")]
+ThresholdOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        metavar="T|LABEL=T",
+        help="Use this threshold instead of the bundle's, for all labels or for one; may be repeated.",
+        show_default=False,
+    ),
+]

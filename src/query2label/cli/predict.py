@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,14 +18,23 @@ from query2label.cli.options import (
     ModelOrBuiltinOption,
     RuntimeOption,
     ThreadsOption,
+    ThresholdOption,
 )
-from query2label.cli.terminal import printable, printable_name
+from query2label.cli.predict_output import (
+    Competition,
+    Counted,
+    print_table,
+    write_parts,
+    write_rows,
+    write_voc,
+)
 from query2label.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
-    from query2label.inference.prediction import Prediction
+    from query2label.inference.choice import LabelChoice
+    from query2label.inference.parts import Manifest, Shard
+    from query2label.inference.predictor import Predictor
+    from query2label.inference.tagging import Engine
 
 
 class Format(StrEnum):
@@ -37,11 +47,11 @@ class Format(StrEnum):
     VOC = "voc"
 
 
-class Competition(StrEnum):
-    """Competitions of the VOC server."""
+class EngineName(StrEnum):
+    """Where parts are computed."""
 
-    COMP1 = "comp1"
-    COMP2 = "comp2"
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def predict_command(
@@ -49,8 +59,9 @@ def predict_command(
         list[str],
         typer.Argument(
             metavar="IMAGE|FOLDER|GLOB|@LIST...",
-            help="Image files, folders (with their subfolders), patterns, or @list.txt: a text file with one "
-            "path per line, relative to that file. With --split: data sets.",
+            help="Image files, folders (with their subfolders), patterns, @list.txt (a text file with one "
+            "path per line, relative to that file), and archives of images: .tar (WebDataset), .parquet, "
+            ".arrow. With --split: data sets.",
             show_default=False,
         ),
     ],
@@ -60,14 +71,36 @@ def predict_command(
         typer.Option(
             help="table; jsonl (an object per line: image, labels, scores, error); csv or parquet (columns "
             "image, labels, error, and score:LABEL for each label); voc (a folder of files for the VOC "
-            "server). Unset: as --out ends, else table.",
+            "server). Unset: as --out ends, parquet for a folder of parts, else table.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write to this file (voc: folder) instead of the terminal.", show_default=False),
+        typer.Option(
+            help="Write to this file instead of the terminal. A name without an ending, such as tags, is a "
+            "folder of parts for many images: the same command goes on there after it was stopped (voc: a "
+            "folder of files).",
+            show_default=False,
+        ),
     ] = None,
+    part_size: Annotated[int, typer.Option(min=1, help="Images in each part of a folder.")] = 1000,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Compute only the I-th share of N of the parts, so that N machines share the work; their "
+            "folders may be one, or be copied together.",
+            show_default=False,
+        ),
+    ] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="Compute parts here, or (ray) on the workers of a Ray cluster.")
+    ] = EngineName.LOCAL,
+    keep_logits: Annotated[
+        bool,
+        typer.Option("--keep-logits", help="Write logits, too: q2l rethreshold then needs no images."),
+    ] = False,
     split: Annotated[
         str | None,
         typer.Option(
@@ -91,14 +124,7 @@ def predict_command(
             show_default=False,
         ),
     ] = None,
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="T|LABEL=T",
-            help="Use this threshold instead of the bundle's, for all labels or for one; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    threshold: ThresholdOption = None,
     runtime: RuntimeOption = "auto",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -110,127 +136,109 @@ def predict_command(
     server wants every image). The exit code is 0 if any image could be read, 1 if none could, 2 if nothing
     was started.
     """
-    from query2label.inference.choice import parse_thresholds
-    from query2label.inference.samples import predict_samples, samples_of
+    from query2label.inference.choice import LabelChoice, parse_thresholds
+    from query2label.inference.samples import samples_of, survey_of
 
-    form = _form(format, out)
+    form, has_parts = _form(format, out)
     limits = parse_thresholds(threshold or [])
     if form == Format.VOC and (top_k is not None or limits is not None):
         raise ConfigError("The format voc has the scores of all labels: leave --top-k and --threshold out.")
     if form != Format.VOC and competition is not None:
         raise ConfigError(f"--competition {competition} is for --format voc.")
+    if form in {Format.TABLE, Format.VOC} and keep_logits:
+        raise ConfigError(f"The format {form} has no logits: leave --keep-logits out.")
+    share = _share(shard, engine, has_parts=has_parts)
     samples = samples_of(images, split=split)
+    survey = survey_of(samples)
 
-    from query2label.inference.outputs import save_predictions, stream_writer
     from query2label.inference.predictor import Predictor
 
-    predictor = Predictor.load(model, runtime=runtime, device=device, threads=threads)
+    load = functools.partial(Predictor.load, model, runtime=runtime, device=device, threads=threads)
+    predictor = load()
     if model is None:
         tell_builtin(predictor.labels)
-    predictions = _Counted(
-        predict_samples(predictor, samples, top_k=top_k, threshold=limits, batch_size=batch_size),
-        total=len(samples),
-        show_progress=sys.stderr.isatty()
-        and (form == Format.TABLE or not sys.stdout.isatty() or out is not None),
-    )
-    if form == Format.VOC and out is not None:
-        _write_voc(predictions, out, predictor.labels, competition, split or "test")
-    elif form == Format.TABLE:
-        _print_table(predictions)
-    elif out is not None:
-        save_predictions(predictions, out, predictor.labels, form=form)
+    choice = LabelChoice.of(predictor.bundle, top_k=top_k, threshold=limits)
+    is_shown = sys.stderr.isatty() and (form == Format.TABLE or not sys.stdout.isatty() or out is not None)
+    counted = Counted(survey.num_images, show_progress=is_shown)
+    if has_parts and out is not None:
+        from query2label.inference.parts import Manifest, PartFolder
+        from query2label.inference.runtimes import model_digest
+
+        manifest = Manifest(
+            model=model_digest(model),
+            images=survey.digest,
+            num_images=survey.num_images,
+            part_size=part_size,
+            form=form.value,
+            choice=choice.to_dict(),
+            keep_logits=keep_logits,
+            batch_size=batch_size,
+        )
+        folder = PartFolder.begin(out, manifest)
+        on_gpu = device.startswith("cuda")
+        run = _engine(engine, load, predictor, choice, manifest, threads=threads, on_gpu=on_gpu)
+        write_parts(folder, samples, run, share, counted)
     else:
-        stream_writer(predictor.labels, form=form)(predictions, sys.stdout)
-    if predictions.num_broken:
-        typer.echo(f"{predictions.num_broken} of {len(samples)} images could not be read.", err=True)
-    if predictions.num_broken == len(samples):
+        predictions = counted(
+            predictor.stream(
+                samples, top_k=top_k, threshold=limits, batch_size=batch_size, keep_logits=keep_logits
+            )
+        )
+        if form == Format.TABLE:
+            print_table(predictions)
+        elif form == Format.VOC and out is not None:
+            write_voc(predictions, out, predictor.labels, competition, split or "test")
+        else:
+            write_rows(predictions, out, predictor.labels, form=form, keep_logits=keep_logits)
+    if counted.num_broken:
+        typer.echo(f"{counted.num_broken} of {counted.num_images} images could not be read.", err=True)
+    if counted.num_broken and counted.num_broken == counted.num_images:
         raise typer.Exit(1)
 
 
-def _form(form: Format | None, out: Path | None) -> Format:
-    suffixes = {f".{known}": known for known in Format if known not in {Format.TABLE, Format.VOC}}
+def _engine(
+    name: EngineName,
+    load: Callable[[], Predictor],
+    predictor: Predictor,
+    choice: LabelChoice,
+    manifest: Manifest,
+    *,
+    threads: int | None,
+    on_gpu: bool,
+) -> Engine:
+    options: dict[str, Any] = {"batch_size": manifest.batch_size, "keep_logits": manifest.keep_logits}
+    if name == EngineName.RAY:
+        from query2label.inference.ray_engine import ray_engine
+
+        return ray_engine(load, choice, threads=threads, on_gpu=on_gpu, **options)
+    from query2label.inference.tagging import local_engine
+
+    return local_engine(predictor, choice, **options)
+
+
+def _share(shard: str | None, engine: EngineName, *, has_parts: bool) -> Shard | None:
+    from query2label.inference.parts import Shard
+
+    if not has_parts and (shard is not None or engine != EngineName.LOCAL):
+        option = "--shard" if shard is not None else f"--engine {engine}"
+        raise ConfigError(f"{option} is for a folder of parts: name one, such as --out tags.")
+    return None if shard is None else Shard.parse(shard)
+
+
+def _form(form: Format | None, out: Path | None) -> tuple[Format, bool]:
+    """The form of output, and whether it is a folder of parts."""
+    files = {f".{known}": known for known in Format if known not in {Format.TABLE, Format.VOC}}
     if out is None:
         if form in {Format.PARQUET, Format.VOC}:
             kind = "file" if form == Format.PARQUET else "folder"
             raise ConfigError(f"The format {form} needs a {kind} to write to: give --out.")
-        return form or Format.TABLE
+        return form or Format.TABLE, False
     if form == Format.VOC:
-        return form
-    chosen = form or suffixes.get(out.suffix.lower())
+        return form, False
+    is_folder = out.is_dir() or not out.suffix
+    chosen = form or (Format.PARQUET if is_folder else files.get(out.suffix.lower()))
     if chosen is None or chosen == Format.TABLE:
         raise ConfigError(
             f"What to write to {out}? Give --format jsonl, csv or parquet; a table is for reading."
         )
-    if out.is_dir():
-        raise ConfigError(f"--out {out} is a folder: give the name of a file.")
-    return chosen
-
-
-class _Counted:
-    """Passes predictions on, counts the broken images, and shows how far it is."""
-
-    def __init__(self, predictions: Iterable[Prediction], *, total: int, show_progress: bool) -> None:
-        self.num_broken = 0
-        self._predictions = predictions
-        self._total = total
-        self._show_progress = show_progress
-
-    def __iter__(self) -> Iterator[Prediction]:
-        from rich.console import Console
-        from rich.progress import track
-
-        for prediction in track(
-            self._predictions,
-            "Predicting",
-            total=self._total,
-            console=Console(stderr=True),
-            transient=True,
-            disable=not self._show_progress,
-        ):
-            self.num_broken += prediction.error is not None
-            yield prediction
-
-
-def _write_voc(
-    predictions: Iterable[Prediction],
-    out: Path,
-    labels: tuple[str, ...],
-    competition: Competition | None,
-    split: str,
-) -> None:
-    from query2label.data.annotation_files import split_name
-    from query2label.inference.voc_results import VocResults
-
-    name: Literal["comp1", "comp2"] = "comp1" if competition == Competition.COMP1 else "comp2"
-    results = VocResults(out, labels, competition=name, split=split_name(split))
-    num_images = results.write(predictions)
-    typer.echo(f"Written: {results.folder}, {len(labels)} files with {num_images} images each.")
-
-
-def _print_table(predictions: Iterable[Prediction]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("image", "labels", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns:
-        column.overflow = "fold"
-    for prediction in predictions:
-        table.add_row(Text(printable_name(prediction.source or "")), _described(prediction))
-    Console().print(table)
-
-
-def _described(prediction: Prediction) -> Text:
-    from rich.text import Text
-
-    if prediction.error is not None:
-        return Text(f"error: {printable(prediction.error)}", style="red")
-    if not prediction.labels:
-        best = max(prediction.scores, key=lambda label: prediction.scores[label])
-        return Text(f"no label (best: {printable_name(best)} {prediction.scores[best]:.2f})", style="dim")
-    parts = [(f"{printable_name(label)} ", f"{prediction.scores[label]:.2f}") for label in prediction.labels]
-    text = Text()
-    for index, (label, score) in enumerate(parts):
-        text.append(", " if index else "").append(label, style="bold").append(score)
-    return text
+    return chosen, is_folder

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from query2label.data.contents import FileSlice, ImageContent
-from query2label.data.hub_schema import PURPOSE, HubColumns, hub_columns
+from query2label.data.hub_schema import PURPOSE, HubColumns, ImageColumn, hub_columns, image_column
 from query2label.data.parquet_cells import ParquetCell
 from query2label.data.parquet_pages import ColumnChunk, plain_values
 from query2label.data.samples import ProblemError
@@ -45,6 +45,26 @@ def hub_rows(path: Path) -> HubRows:
         return _parquet_rows(path) if path.suffix.lower() == ".parquet" else _arrow_rows(path)
 
 
+def image_contents(path: Path) -> Iterator[ImageContent | None]:
+    """Where the images of a `.parquet` file or an Arrow stream are, row by row; no labels are needed.
+
+    It is refused with a `ProblemError` if it cannot be read, has no images, or promises more than it can
+    hold.
+    """
+    with _explained(path):
+        if path.suffix.lower() == ".parquet":
+            parquet = import_extra("pyarrow.parquet", extra="parquet", purpose=PURPOSE)
+            column = image_column(path, parquet.read_schema(path))
+            with parquet.ParquetFile(path) as file:
+                _check_counts(path, file.metadata, [])
+                yield from _parquet_images(path, file, column)
+        else:
+            with _opened_stream(path) as (stream, start, size):
+                column = image_column(path, stream.schema)
+                for batch in stream:
+                    yield from _batch_images(path, batch.column(column.name), start, size, column)
+
+
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
     arrow = import_extra("pyarrow", extra="parquet", purpose=PURPOSE)
@@ -58,14 +78,10 @@ def _explained(path: Path) -> Iterator[None]:
 def _parquet_rows(path: Path) -> HubRows:
     parquet = import_extra("pyarrow.parquet", extra="parquet", purpose=PURPOSE)
     columns = hub_columns(path, parquet.read_schema(path))
-    with path.open("rb") as raw, parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(path) as file:
         leaves = [file.schema.column(place).path for place in range(len(file.schema))]
         _check_counts(path, file.metadata, [leaf for leaf in leaves if _is_of(leaf, columns.label_columns)])
-        images: list[ImageContent | None] = []
-        place = leaves.index(columns.image_leaf)
-        for number in range(file.num_row_groups):
-            group = file.metadata.row_group(number)
-            images += _group_images(path, raw.fileno(), file.schema.column(place), group, place, number)
+        images = list(_parquet_images(path, file, columns.image))
     labels: dict[str, list[Any]] = {name: [] for name in columns.label_columns}
     # As dictionaries: a text is kept once, however often a small file repeats it.
     with parquet.ParquetFile(
@@ -74,6 +90,14 @@ def _parquet_rows(path: Path) -> HubRows:
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[*labels], use_threads=False):
             _add_labels(path, batch, labels)
     return _rows(columns, images, labels)
+
+
+def _parquet_images(path: Path, file: Any, column: ImageColumn) -> Iterator[ImageContent | None]:
+    place = [file.schema.column(place).path for place in range(len(file.schema))].index(column.leaf)
+    with path.open("rb") as raw:
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            yield from _group_images(path, raw.fileno(), file.schema.column(place), group, place, number)
 
 
 def _is_of(leaf: str, columns: list[str]) -> bool:
@@ -117,22 +141,29 @@ def _group_images(
 
 
 def _arrow_rows(path: Path) -> HubRows:
+    with _opened_stream(path) as (stream, start, size):
+        columns = hub_columns(path, stream.schema)
+        images: list[ImageContent | None] = []
+        labels: dict[str, list[Any]] = {name: [] for name in columns.label_columns}
+        for batch in stream:
+            images += _batch_images(path, batch.column(columns.image.name), start, size, columns.image)
+            _add_labels(path, batch, labels)
+    return _rows(columns, images, labels)
+
+
+@contextlib.contextmanager
+def _opened_stream(path: Path) -> Iterator[tuple[Any, int, int]]:
+    """The batches of an Arrow stream, the address that the file begins at in memory, and its size."""
     arrow = import_extra("pyarrow", extra="parquet", purpose=PURPOSE)
     with arrow.memory_map(str(path)) as file:
         start, size = file.read_buffer().address, file.size()
         file.seek(0)
         with arrow.ipc.open_stream(file) as stream:
-            columns = hub_columns(path, stream.schema)
-            images: list[ImageContent | None] = []
-            labels: dict[str, list[Any]] = {name: [] for name in columns.label_columns}
-            for batch in stream:
-                images += _batch_images(path, batch.column(columns.image), start, size, columns)
-                _add_labels(path, batch, labels)
-    return _rows(columns, images, labels)
+            yield stream, start, size
 
 
 def _batch_images(
-    path: Path, column: Any, start: int, size: int, columns: HubColumns
+    path: Path, column: Any, start: int, size: int, described: ImageColumn
 ) -> Iterator[FileSlice | None]:
     """Slices of the file: the values of an Arrow column lie in it as they are in memory.
 
@@ -142,7 +173,7 @@ def _batch_images(
     arrow = import_extra("pyarrow", extra="parquet", purpose=PURPOSE)
     column.validate(full=True)
     is_there = np.asarray(column.is_valid())
-    if columns.in_struct:
+    if described.in_struct:
         column = column.field("bytes")
         is_there = is_there & np.asarray(column.is_valid())
     if not len(column):

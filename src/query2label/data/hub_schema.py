@@ -25,12 +25,24 @@ _MAX_DEPTH: Final = 4
 
 
 @dataclass(frozen=True)
+class ImageColumn:
+    """The column with the images."""
+
+    name: str
+    in_struct: bool
+    """Whether an image is a structure with its bytes and the path that it had."""
+
+    @property
+    def leaf(self) -> str:
+        """The column of bytes, as Parquet names it."""
+        return f"{self.name}.{_BYTES}" if self.in_struct else self.name
+
+
+@dataclass(frozen=True)
 class HubColumns:
     """The columns that are read."""
 
-    image: str
-    in_struct: bool
-    """Whether an image is a structure with its bytes and the path that it had."""
+    image: ImageColumn
     label: str
     unknown: str | None
     names: LabelSet | None
@@ -39,29 +51,35 @@ class HubColumns:
     """The columns that are not read."""
 
     @property
-    def image_leaf(self) -> str:
-        """The column of bytes, as Parquet names it."""
-        return f"{self.image}.{_BYTES}" if self.in_struct else self.image
-
-    @property
     def label_columns(self) -> list[str]:
         """The columns of labels."""
         return [self.label] if self.unknown is None else [self.label, self.unknown]
 
 
-def hub_columns(path: Path, schema: Any) -> HubColumns:
-    """The columns of a file, by its Arrow schema.
+def image_column(path: Path, schema: Any) -> ImageColumn:
+    """The column of a file with the bytes of images, by its Arrow schema.
 
     Raises:
-        ProblemError: If none holds images or none labels, or a label's name is unfit.
+        ProblemError: If there is none.
     """
     features = _features(schema)
     images = _image_columns(schema)
     if not images:
         raise ProblemError(path, f"has no column with the bytes of images; the columns are {_named(schema)}")
     marked = [name for name in images if _kind(features.get(name)) == "Image"]
-    image = _first_called(IMAGE_COLUMNS, marked or images) or (marked or images)[0]
-    others = [name for name in schema.names if name != image]
+    name = _first_called(IMAGE_COLUMNS, marked or images) or (marked or images)[0]
+    return ImageColumn(name, name in _structs(schema))
+
+
+def hub_columns(path: Path, schema: Any) -> HubColumns:
+    """The columns of a file, by its Arrow schema; one without images is a `ProblemError` too.
+
+    Raises:
+        ProblemError: If no column holds labels, or a label's name is unfit.
+    """
+    features = _features(schema)
+    image = image_column(path, schema)
+    others = [name for name in schema.names if name != image.name]
     with_names = [name for name in others if _class_names(features.get(name)) is not None]
     label = _first_called(LABEL_COLUMNS, others) or next(iter(with_names), None)
     if label is None:
@@ -73,7 +91,7 @@ def hub_columns(path: Path, schema: Any) -> HubColumns:
     unknown = _first_called(UNKNOWN_COLUMNS, others)
     spare = tuple(name for name in others if name not in {label, unknown})
     names = _label_set(path, _class_names(features.get(label)))
-    return HubColumns(image, image in _structs(schema), label, unknown, names, spare)
+    return HubColumns(image, label, unknown, names, spare)
 
 
 def has_images(schema: Any) -> bool:

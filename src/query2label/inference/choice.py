@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from query2label.bundle import Bundle, predicted
 from query2label.errors import ConfigError
 from query2label.inference.prediction import Prediction, choose_labels
+from query2label.labels import LabelSet
 
 
 @dataclass(frozen=True)
@@ -32,31 +34,45 @@ class LabelChoice:
     ) -> LabelChoice:
         """The choice for a model; options as for a call of `Predictor`.
 
-        A label that the model does not know is a `DataError`.
+        A label that the model does not know is a `DataError`, a threshold out of range a `ConfigError` too.
 
         Raises:
-            ConfigError: If an option is out of range.
+            ConfigError: If `top_k` is out of range.
         """
         if top_k is not None and top_k < 1:
             raise ConfigError(f"top_k ({top_k}) must be at least 1.")
-        thresholds = dict(zip(bundle.labels, bundle.thresholds, strict=True))
-        if isinstance(threshold, Mapping):
-            known = bundle.label_set
-            for label, value in threshold.items():
-                thresholds[known[known.index(label)]] = value
-        elif threshold is not None:
-            thresholds = dict.fromkeys(bundle.labels, threshold)
-        for label, value in thresholds.items():
-            if not 0 <= value <= 1:
-                raise ConfigError(f"The threshold {value} of label {label!r} is not within 0 and 1.")
+        thresholds = _changed(dict(zip(bundle.labels, bundle.thresholds, strict=True)), threshold)
         return cls(bundle.labels, thresholds, top_k, ranked_only=top_k is not None and threshold is None)
+
+    @classmethod
+    def by_thresholds(cls, labels: tuple[str, ...], threshold: float | Mapping[str, float]) -> LabelChoice:
+        """The choice by one threshold for all labels, or by one for each.
+
+        A threshold out of range is a `ConfigError`, an unknown label a `DataError`.
+        """
+        return cls(labels, _changed(dict.fromkeys(labels, 1.0), threshold), top_k=None, ranked_only=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: what two choices have to agree in to choose the same."""
+        return {
+            "labels": list(self.labels),
+            "thresholds": dict(self.thresholds),
+            "top_k": self.top_k,
+            "ranked_only": self.ranked_only,
+        }
 
     def among(self, indices: Sequence[int]) -> LabelChoice:
         """The same choice among some labels only, given by output index; scores then come in that order."""
         labels = tuple(self.labels[index] for index in indices)
         return replace(self, labels=labels, thresholds={label: self.thresholds[label] for label in labels})
 
-    def prediction(self, scores: Float[np.ndarray, " K"], *, source: str | None = None) -> Prediction:
+    def prediction(
+        self,
+        scores: Float[np.ndarray, " K"],
+        *,
+        source: str | None = None,
+        logits: Float[np.ndarray, " K"] | None = None,
+    ) -> Prediction:
         """What these scores say; scores that are not finite give a prediction with an `error`."""
         if not np.isfinite(scores).all():
             return Prediction(source=source, error="The model gives scores that are not finite.")
@@ -67,6 +83,7 @@ class LabelChoice:
             scores=dict(zip(self.labels, scores.tolist(), strict=True)),
             thresholds=self.thresholds,
             source=source,
+            logits={} if logits is None else dict(zip(self.labels, logits.tolist(), strict=True)),
         )
 
 
@@ -89,3 +106,16 @@ def parse_thresholds(texts: Sequence[str]) -> float | dict[str, float] | None:
             return value
         named[label] = value
     return named or None
+
+
+def _changed(thresholds: dict[str, float], threshold: float | Mapping[str, float] | None) -> dict[str, float]:
+    labels = LabelSet(tuple(thresholds))
+    if isinstance(threshold, Mapping):
+        for label, value in threshold.items():
+            thresholds[labels[labels.index(label)]] = value
+    elif threshold is not None:
+        thresholds = dict.fromkeys(thresholds, threshold)
+    for label, value in thresholds.items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f"The threshold {value} of label {label!r} is not within 0 and 1.")
+    return thresholds

@@ -1,7 +1,7 @@
 """Predictions as files for other programs: JSON lines, CSV and Parquet.
 
 Every form has the image, its labels (best first), an error for an image that cannot be read, and the score of
-each label; each can be read back as a table of labelled images.
+each label, and its logit where that is kept; each can be read back as a table of labelled images.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ class TextSink(Protocol):
 
 
 def save_predictions(
-    predictions: Iterable[Prediction], path: Path, labels: Sequence[str], *, form: str
+    predictions: Iterable[Prediction],
+    path: Path,
+    labels: Sequence[str],
+    *,
+    form: str,
+    keep_logits: bool = False,
 ) -> None:
     """Writes predictions to a file, which appears when the last one is written, or not at all.
 
@@ -45,15 +50,22 @@ def save_predictions(
         path: The file; one that is there is replaced.
         labels: Names of all labels, in output order.
         form: `jsonl`, `csv` or `parquet`.
+        keep_logits: Whether there are columns of logits; JSON lines have those that predictions have.
 
     A missing package (for Parquet) is a `MissingExtraError`, a refused write a `StorageError`.
     """
-    write = _parquet_writer(labels) if form == "parquet" else stream_writer(labels, form=form)
+    write: Callable[[Iterable[Prediction], Any], None]
+    if form == "parquet":
+        write = _parquet_writer(labels, keep_logits=keep_logits)
+    else:
+        write = stream_writer(labels, form=form, keep_logits=keep_logits)
     with atomic_file(path, mode="wb" if form == "parquet" else "w") as file:
         write(predictions, file)
 
 
-def stream_writer(labels: Sequence[str], *, form: str) -> Callable[[Iterable[Prediction], TextSink], None]:
+def stream_writer(
+    labels: Sequence[str], *, form: str, keep_logits: bool = False
+) -> Callable[[Iterable[Prediction], TextSink], None]:
     """What writes predictions to an open text file, row by row as they come.
 
     Raises:
@@ -62,7 +74,7 @@ def stream_writer(labels: Sequence[str], *, form: str) -> Callable[[Iterable[Pre
     if form == "jsonl":
         return _write_jsonl
     if form == "csv":
-        return lambda predictions, file: _write_csv(predictions, file, labels)
+        return lambda predictions, file: _write_csv(predictions, file, labels, keep_logits=keep_logits)
     raise ConfigError(f"The format {form} needs a file to write to: give --out.")
 
 
@@ -72,29 +84,43 @@ def _write_jsonl(predictions: Iterable[Prediction], file: TextSink) -> None:
         file.flush()
 
 
-def _write_csv(predictions: Iterable[Prediction], file: TextSink, labels: Sequence[str]) -> None:
+def _write_csv(
+    predictions: Iterable[Prediction], file: TextSink, labels: Sequence[str], *, keep_logits: bool
+) -> None:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["image", "labels", "error", *(f"score:{label}" for label in labels)])
+    writer.writerow(["image", "labels", "error", *number_columns(labels, keep_logits=keep_logits)])
     for prediction in predictions:
         row = _row(prediction, labels)
         texts = (row["image"], LABEL_SEPARATOR.join(row["labels"]), row["error"])
         scores = ("" if score is None else f"{score:.7g}" for score in row["scores"])
-        writer.writerow([*map(inert_cell, texts), *scores])
+        # Nine digits give the very number back.
+        logits = ("" if logit is None else f"{logit:.9g}" for logit in row["logits"] if keep_logits)
+        writer.writerow([*map(inert_cell, texts), *scores, *logits])
         file.flush()
 
 
-def _parquet_writer(labels: Sequence[str]) -> Callable[[Iterable[Prediction], IO[bytes]], None]:
+def number_columns(labels: Sequence[str], *, keep_logits: bool) -> list[str]:
+    """Names of the columns of scores, and of logits after them."""
+    kinds = ("score", "logit") if keep_logits else ("score",)
+    return [f"{kind}:{label}" for kind in kinds for label in labels]
+
+
+def _parquet_writer(
+    labels: Sequence[str], *, keep_logits: bool
+) -> Callable[[Iterable[Prediction], IO[bytes]], None]:
     arrow = import_extra("pyarrow", extra="parquet", purpose="Writing Parquet files")
     parquet = import_extra("pyarrow.parquet", extra="parquet", purpose="Writing Parquet files")
     texts = [("image", arrow.string()), ("labels", arrow.list_(arrow.string())), ("error", arrow.string())]
-    schema = arrow.schema([*texts, *((f"score:{label}", arrow.float32()) for label in labels)])
+    numbers = number_columns(labels, keep_logits=keep_logits)
+    schema = arrow.schema([*texts, *((name, arrow.float32()) for name in numbers)])
 
     def write(predictions: Iterable[Prediction], file: IO[bytes]) -> None:
         with parquet.ParquetWriter(file, schema) as writer:
             for group in _groups(predictions):
                 rows = [_row(prediction, labels) for prediction in group]
                 columns = [[row[name] for row in rows] for name, _ in texts]
-                columns += [list(column) for column in zip(*(row["scores"] for row in rows), strict=True)]
+                cells = [row["scores"] + row["logits"][: len(numbers) - len(labels)] for row in rows]
+                columns += [list(column) for column in zip(*cells, strict=True)]
                 writer.write_table(
                     arrow.Table.from_arrays(
                         [
@@ -116,6 +142,7 @@ def _row(prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
         "labels": list(prediction.labels),
         "error": prediction.error or "",
         "scores": [prediction.scores.get(label) for label in labels],
+        "logits": [prediction.logits.get(label) for label in labels],
     }
 
 

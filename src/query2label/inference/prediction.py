@@ -39,14 +39,18 @@ class Prediction:
     """Path of the image, where it came from a file."""
     error: str | None = None
     """Why there is no prediction: the image cannot be read."""
+    logits: Mapping[str, float] = field(default_factory=dict)
+    """What scores are made of, where that was to be kept; any number, one per label."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: image (its path), labels (best first), scores of all labels, error."""
+        """Plain values for JSON: image (its path), labels (best first), scores, error, logits if kept."""
+        logits = {"logits": dict(self.logits)} if self.logits else {}
         return {
             "image": self.source,
             "labels": list(self.labels),
             "scores": dict(self.scores),
             "error": self.error,
+            **logits,
         }
 
     def to_json(self) -> str:

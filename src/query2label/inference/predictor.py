@@ -5,21 +5,26 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 from PIL import Image
 
 from query2label.bundle import Bundle
+from query2label.data.samples import Sample
 from query2label.errors import ConfigError, DataError, ImageError
 from query2label.formats import RuntimeName
 from query2label.inference.choice import LabelChoice
 from query2label.inference.explanation import Explanation, HeadChoice, LayerChoice
 from query2label.inference.inputs import images_in
+from query2label.inference.pipeline import Loaded, computed, overlapped
 from query2label.inference.prediction import Prediction
 from query2label.inference.runtime import Runtime
 from query2label.inference.runtimes import load_runtime
+from query2label.inference.threads import choose_threads
 from query2label.preprocess import ImageSource, preprocess
+
+_Key = TypeVar("_Key")
 
 
 class Predictor:
@@ -28,6 +33,7 @@ class Predictor:
     Args:
         bundle: What the model is: labels, preprocessing, thresholds, calibration.
         runtime: What computes its logits.
+        threads: That decode images; unset: as many as this process may use.
 
     Example:
         >>> predictor = Predictor.load("runs/birds/best")  # doctest: +SKIP
@@ -35,9 +41,10 @@ class Predictor:
         ('robin', 'feeder')
     """
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+    def __init__(self, bundle: Bundle, runtime: Runtime, *, threads: int | None = None) -> None:
         self.bundle = bundle
         self.runtime = runtime
+        self._decoders = choose_threads(threads)
 
     @classmethod
     def load(
@@ -59,7 +66,8 @@ class Predictor:
             device: `auto` (a GPU where there is one), `cpu`, or what the runtime has, such as `cuda`.
             threads: Of the processor; unset: as many as this process may use.
         """
-        return cls(*load_runtime(path_or_hub_id, runtime=runtime, device=device, threads=threads))
+        loaded = load_runtime(path_or_hub_id, runtime=runtime, device=device, threads=threads)
+        return cls(*loaded, threads=threads)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -121,16 +129,28 @@ class Predictor:
 
     def stream(
         self,
-        source: ImageSource | Iterable[ImageSource],
+        source: ImageSource | Iterable[ImageSource | Sample],
         *,
         top_k: int | None = None,
         threshold: float | Mapping[str, float] | None = None,
         batch_size: int = 16,
+        keep_logits: bool = False,
     ) -> Iterator[Prediction]:
         """Predictions one after the other, for more images than fit into memory; arguments as in a call.
 
+        Images are read, decoded and computed in other threads while the caller works with a prediction: a
+        generator is asked for up to three batches before the first prediction comes. Samples of a data set
+        are images too, also in archives; an archive that cannot be read any more is a `DataError`.
+
         Other options that are out of range are a `ConfigError` too; an unknown label, and a source of another
         kind, are a `DataError`.
+
+        Args:
+            source: Images, as in a call, or samples.
+            top_k: As in a call.
+            threshold: As in a call.
+            batch_size: As in a call.
+            keep_logits: Whether predictions have the `logits`, too.
 
         Raises:
             ConfigError: If `batch_size` is out of range.
@@ -138,7 +158,12 @@ class Predictor:
         if batch_size < 1:
             raise ConfigError(f"batch_size ({batch_size}) must be at least 1.")
         choice = LabelChoice.of(self.bundle, top_k=top_k, threshold=threshold)
-        return self._stream(_each(source), choice, batch_size)
+        if _is_one_image(source):
+            image: Any = source
+            errors, logits = computed([self._load(image)], self.runtime)
+            return iter(self._predictions([image], errors, logits, choice, keep_logits=keep_logits))
+        batches = ((None, batch) for batch in batched(_each(source), batch_size))
+        return self._stream(batches, choice, keep_logits=keep_logits)
 
     def explain(
         self,
@@ -170,28 +195,74 @@ class Predictor:
         return explain_image(self, source, labels=labels, method=method, layer=layer, head=head)
 
     def _stream(
-        self, sources: Iterator[ImageSource], choice: LabelChoice, batch_size: int
+        self,
+        batches: Iterable[tuple[None, Sequence[ImageSource | Sample]]],
+        choice: LabelChoice,
+        *,
+        keep_logits: bool,
     ) -> Iterator[Prediction]:
-        while batch := list(itertools.islice(sources, batch_size)):
-            loaded = [self._load(source) for source in batch]
-            rows = iter(self._scores([image for image in loaded if not isinstance(image, str)]))
-            for source, image in zip(batch, loaded, strict=True):
-                if isinstance(image, str):
-                    yield Prediction(source=_name_of(source), error=image)
-                else:
-                    yield choice.prediction(next(rows), source=_name_of(source))
+        for _, predictions in self.predict_batches(batches, choice, keep_logits=keep_logits):
+            yield from predictions
 
-    def _load(self, source: ImageSource) -> np.ndarray | str:
-        """The normalized image, or why there is none."""
+    def predict_batches(
+        self,
+        batches: Iterable[tuple[_Key, Sequence[ImageSource | Sample]]],
+        choice: LabelChoice,
+        *,
+        keep_logits: bool = False,
+    ) -> Iterator[tuple[_Key, list[Prediction]]]:
+        """Predictions of whole batches, each with what it is known by; how far ahead it works, see `stream`.
+
+        What a batch is computed with can change the last bits of its logits: equal batches give equal ones.
+        """
+        results = overlapped(batches, load=self._load, compute=self.runtime, decoders=self._decoders)
+        for key, sources, errors, logits in results:
+            yield key, self._predictions(sources, errors, logits, choice, keep_logits=keep_logits)
+
+    def _predictions(
+        self,
+        sources: Sequence[ImageSource | Sample],
+        errors: list[str | None],
+        logits: np.ndarray,
+        choice: LabelChoice,
+        *,
+        keep_logits: bool,
+    ) -> list[Prediction]:
+        rows = iter(zip(self.bundle.scores(logits), logits, strict=True))
+        predictions = []
+        for source, error in zip(sources, errors, strict=True):
+            name = _name_of(source)
+            if error is not None:
+                predictions.append(Prediction(source=name, error=error))
+                continue
+            scores, row = next(rows)
+            predictions.append(choice.prediction(scores, source=name, logits=row if keep_logits else None))
+        return predictions
+
+    def _load(self, source: ImageSource | Sample) -> Loaded:
+        """The normalized image, or why there is none.
+
+        Raises:
+            DataError: If a sample's archive cannot be read.
+        """
+        if isinstance(source, Sample):
+            try:
+                content: ImageSource = source.image_source()
+            except ImageError as error:
+                raise DataError(f"{source.path} cannot be read: {error}") from None
+        else:
+            content = source
         try:
-            return preprocess(source, self.bundle.preprocess)
+            return preprocess(content, self.bundle.preprocess)
         except ImageError as error:
             return str(error)
 
-    def _scores(self, images: list[np.ndarray]) -> np.ndarray:
-        if not images:
-            return np.empty((0, len(self.labels)), dtype=np.float32)
-        return self.bundle.scores(self.runtime(np.stack(images)))
+
+def batched(sources: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` of what comes; the last one may have fewer."""
+    rest = iter(sources)
+    while batch := list(itertools.islice(rest, size)):
+        yield batch
 
 
 def _is_folder(source: object) -> bool:
@@ -202,19 +273,19 @@ def _is_one_image(source: object) -> bool:
     return isinstance(source, str | Path | bytes | Image.Image | np.ndarray) and not _is_folder(source)
 
 
-def _each(source: Any) -> Iterator[ImageSource]:
+def _each(source: Any) -> Iterable[ImageSource | Sample]:
     if _is_folder(source):
-        return iter(images_in(Path(source)))
-    if _is_one_image(source):
-        return iter([source])
+        return images_in(Path(source))
     if not isinstance(source, Iterable):
         raise DataError(
             f"{source!r} is no image: give a path, a PIL image, an array, the bytes of a file, or several of "
             "them."
         )
-    return iter(source)
+    return source
 
 
-def _name_of(source: ImageSource) -> str | None:
+def _name_of(source: ImageSource | Sample) -> str | None:
+    if isinstance(source, Sample):
+        return str(source.path)
     name = source if isinstance(source, str | Path) else getattr(source, "filename", None)
     return str(name) if name else None

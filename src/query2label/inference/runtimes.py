@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from query2label.bundle import BUILTIN_PATH, Bundle, read_bundle, resolve_bundle_path
+from query2label.bundle import BUILTIN_PATH, Bundle, bundle_digest, read_bundle, resolve_bundle_path
 from query2label.errors import BundleError, ConfigError
 from query2label.formats import RuntimeName
 from query2label.inference.runtime import ExportedRuntime, Runtime
+from query2label.storage import sha256_of
 
 _RUNTIMES: Final[dict[str, RuntimeName]] = {".onnx": "onnx", ".xml": "openvino"}
 """What runs an exported file, by how its name ends: the runtime that it was verified with."""
@@ -49,6 +50,26 @@ def load_runtime(
 
     folder = resolve_bundle_path(path_or_hub_id)
     return read_bundle(folder), TorchRuntime.load(folder, device=device, threads=threads)
+
+
+def read_model(path_or_hub_id: str | Path) -> Bundle:
+    """What a model is, without computing anything; the argument is that of `Predictor.load`.
+
+    A missing package is a `MissingExtraError`, a model that cannot be read a `BundleError`.
+    """
+    path = Path(path_or_hub_id)
+    if path.suffix.lower() in _RUNTIMES and not path.is_dir():
+        return load_exported(path).bundle
+    return read_bundle(resolve_bundle_path(path_or_hub_id))
+
+
+def model_digest(path_or_hub_id: str | Path | None = None) -> str:
+    """SHA-256 of the files of a model that `load_runtime` takes, by which it is known again."""
+    path = Path(BUILTIN_PATH if path_or_hub_id is None else path_or_hub_id)
+    if not path.is_file():
+        return bundle_digest(BUILTIN_PATH if path_or_hub_id is None else resolve_bundle_path(path_or_hub_id))
+    weights = path.with_suffix(".bin")  # of OpenVINO
+    return "-".join(sha256_of(file) for file in (path, weights) if file == path or weights.is_file())
 
 
 def load_exported(

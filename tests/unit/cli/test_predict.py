@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import math
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -160,6 +161,12 @@ def test_predict__the_voc_server_gets_all_images_or_nothing(voc: Path, tmp_path:
         (("--format", "voc", "--out", "x", "--threshold", 0.3), "leave --top-k and --threshold out."),
         (("--competition", "comp1"), "--competition comp1 is for --format voc."),
         (("--out", "x.voc"), "What to write to x.voc?"),
+        (("--shard", "1/2"), "--shard is for a folder of parts: name one, such as --out tags."),
+        (("--shard", "1/2", "--out", "x.csv"), "--shard is for a folder of parts"),
+        (("--engine", "ray", "--out", "x.csv"), "--engine ray is for a folder of parts"),
+        (("--shard", "3/2", "--out", "x"), "--shard 3/2 is not of the form i/n"),
+        (("--keep-logits",), "The format table has no logits: leave --keep-logits out."),
+        (("--keep-logits", "--format", "voc", "--out", "x"), "The format voc has no logits"),
     ],
 )
 def test_predict__contradicting_options_are_refused(
@@ -168,3 +175,94 @@ def test_predict__contradicting_options_are_refused(
     result = predict(photos, *options, code=2)
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What `--model any` is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "any").write_text("a model")
+    return tmp_path / "any"
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv"])
+def test_predict__writes_parts(photos: Path, model_file: Path, form: str) -> None:
+    out = photos / "tags"
+    options = ("--out", out, "--part-size", 2, *(() if form == "parquet" else ("--format", form)))
+    result = predict(*sorted(photos.glob("*.png")), *options)
+    assert result.stdout == f"Written: {out} has all 2 parts of 3 images.\n"
+    assert result.stderr == "1 of 3 images could not be read.\n"
+    names = ["manifest.json", f"part-00000.{form}", f"part-00001.{form}"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    (out / names[1]).unlink()
+    again = predict(*sorted(photos.glob("*.png")), *options)
+    assert again.stderr == ""
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert predict(*sorted(photos.glob("*.png")), *options).stdout == result.stdout
+    if form == "jsonl":
+        rows = [json.loads(line) for name in names[1:] for line in (out / name).read_text().splitlines()]
+        assert [row["labels"] for row in rows] == [["red", "green"], [], []]
+
+
+def test_predict__goes_on_with_the_same_command_only(photos: Path, model_file: Path) -> None:
+    out = photos / "tags"
+    predict(photos / "a.png", "--out", out)
+    for arguments, words in (
+        ((photos / "b.png",), "other images"),
+        ((photos / "a.png", "--threshold", 0.9), "other thresholds or another --top-k"),
+        ((photos / "a.png", "--top-k", 1), "other thresholds or another --top-k"),
+        ((photos / "a.png", "--format", "csv"), "another --format"),
+        ((photos / "a.png", "--batch-size", 2), "another --batch-size"),
+    ):
+        result = predict(*arguments, "--out", out, code=2)
+        assert result.stderr == (
+            f"Error: {out} was begun with {words}: give what it was begun with, or name another folder.\n"
+        )
+    model_file.write_text("another model")
+    assert "was begun with another model:" in predict(photos / "a.png", "--out", out, code=2).stderr
+
+
+def test_predict__shares_the_parts(photos: Path, model_file: Path) -> None:
+    images = (photos / "a.png", photos / "b.png", photos / "a.png")
+    options = ("--part-size", 1, "--format", "jsonl")
+    first = predict(*images, "--out", photos / "tags", *options, "--shard", "1/2")
+    assert first.stdout == f"Written: {photos / 'tags'} has 2 of 3 parts of 3 images.\n"
+    second = predict(*images, "--out", photos / "tags", *options, "--shard", "2/2")
+    assert second.stdout == f"Written: {photos / 'tags'} has all 3 parts of 3 images.\n"
+    predict(*images, "--out", photos / "whole", *options)
+    whole = {path.name: path.read_bytes() for path in (photos / "whole").iterdir()}
+    assert {path.name: path.read_bytes() for path in (photos / "tags").iterdir()} == whole
+
+
+def test_rethreshold__chooses_labels_anew(photos: Path, model_file: Path) -> None:
+    options = ("--format", "jsonl", "--keep-logits")
+    predict(photos / "a.png", "--out", photos / "tags", *options)
+    arguments = ["rethreshold", str(photos / "tags"), "--threshold", "0.9", "--out", str(photos / "new")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.stdout == f"Written: {photos / 'new'} with 1 images.\n", result.output
+    row = json.loads((photos / "new" / "part-00000.jsonl").read_text())
+    assert row["labels"] == ["red"]
+    assert list(row["logits"]) == ["red", "green", "blue, dark"]
+    wrong = CliRunner().invoke(app, ["rethreshold", str(photos / "tags"), "--out", str(photos / "x")])
+    assert wrong.exit_code == 2
+    assert wrong.stderr == "Error: Which thresholds? Give --model with new ones, or --threshold.\n"
+
+
+def test_rethreshold__by_a_bundle(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from query2label.bundle import BUILTIN_PATH, read_bundle
+    from query2label.inference.outputs import save_predictions
+    from query2label.inference.prediction import Prediction
+
+    bundle = read_bundle(BUILTIN_PATH)
+    logits = {label: float(number) - 7 for number, label in enumerate(bundle.labels)}
+    prediction = Prediction(source="x.jpg", scores=dict.fromkeys(bundle.labels, 0.0), logits=logits)
+    save_predictions([prediction], tmp_path / "p.jsonl", bundle.labels, form="jsonl")
+    arguments = ["rethreshold", str(tmp_path / "p.jsonl"), "--model", str(BUILTIN_PATH)]
+    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "q.jsonl")])
+    assert result.exit_code == 0, result.output
+    row = json.loads((tmp_path / "q.jsonl").read_text())
+    for index, label in enumerate(bundle.labels):
+        score = 1 / (1 + math.exp(-logits[label] / bundle.temperature))
+        assert row["scores"][label] == pytest.approx(score, rel=1e-6)
+        assert (label in row["labels"]) == (score >= bundle.thresholds[index])

@@ -3,6 +3,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,20 @@ def test_stream_writer__writes_each_row_as_it_comes() -> None:
     assert seen == [0, 1, 2]
     with pytest.raises(ConfigError, match=r"parquet needs a file to write to: give --out"):
         stream_writer(LABELS, form="parquet")
+
+
+def test_save_predictions__with_logits(tmp_path: Path) -> None:
+    logits = {"cat": -2.1972246170043945, "=dog": 4.394449234008789}
+    kept = [replace(PREDICTIONS[0], logits=logits), PREDICTIONS[2]]
+    for form in ("jsonl", "csv", "parquet"):
+        save_predictions(kept, tmp_path / f"p.{form}", LABELS, form=form, keep_logits=True)
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert rows[0]["logits"] == logits
+    assert "logits" not in rows[1]
+    table = read_csv(tmp_path / "p.csv")
+    assert list(table[0])[3:] == ["score:cat", "score:=dog", "logit:cat", "logit:=dog"]
+    assert np.float32(table[0]["logit:cat"]) == np.float32(logits["cat"])
+    assert table[1]["logit:cat"] == ""
+    columns = pq.read_table(tmp_path / "p.parquet").to_pydict()
+    assert columns["logit:=dog"] == [logits["=dog"], None]
+    assert columns["score:cat"] == [SCORES["cat"], None]

@@ -1,5 +1,6 @@
 import io
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from query2label.errors import ConfigError, DataError
+from query2label.inference.pipeline import AHEAD
 from query2label.inference.prediction import Prediction, choose_labels
 from query2label.inference.predictor import Predictor, _each
 from query2label.inference.runtime import Runtime
@@ -129,7 +131,34 @@ def test_stream__takes_images_only_as_it_goes(predictor: Predictor) -> None:
     stream = predictor.stream(images(), batch_size=4)
     assert taken == []
     assert next(stream).labels == ("blue",)
-    assert len(taken) == 4
+    assert len(taken) == 4 * (1 + AHEAD)
+    assert len(list(stream)) == 99
+    assert predictor.runtime.batches == [1] + [4] * 25
+
+
+def test_stream__keeps_logits_where_asked(predictor: Predictor) -> None:
+    image = picture((255, 110, 120))
+    assert predictor(image).logits == {}
+    assert "logits" not in predictor(image).to_dict()
+    (kept,) = predictor.stream([image], keep_logits=True)
+    expected = (np.array([255, 110, 120]) / 255 - 0.5) / 0.05
+    np.testing.assert_allclose(list(kept.logits.values()), expected, rtol=1e-5)
+    assert kept.to_dict()["logits"] == kept.logits
+    (one,) = predictor.stream(image, keep_logits=True)
+    assert one == kept
+
+
+def test_stream__raises_what_the_runtime_raises_and_ends_its_threads(predictor: Predictor) -> None:
+    def failing(images: np.ndarray) -> np.ndarray:
+        raise RuntimeError("the model fell over")
+
+    with pytest.raises(RuntimeError, match="fell over"):
+        list(Predictor(predictor.bundle, failing).stream([picture((0, 0, 0))] * 9, batch_size=2))
+    stream = predictor.stream([picture((0, 0, 0))] * 9, batch_size=2)
+    next(stream)
+    stream.close()
+    names = {thread.name.partition("_")[0] for thread in threading.enumerate()}
+    assert not names & {"decode", "compute"}
 
 
 def test_predictor__knows_its_labels_and_takes_any_runtime(predictor: Predictor) -> None:
