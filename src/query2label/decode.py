@@ -135,13 +135,14 @@ def load_reduced(
             return _decode(file, os.fstat(file.fileno()).st_size, max_pixels, enough)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """The (height, width) of the image that `load_image` gives, from the file's header alone.
+def image_size(source: Path | bytes) -> tuple[int, int]:
+    """The (height, width) of the image that `load_image` gives, from the header of a file or its content.
 
     It takes a small part of the time, and does not show that the rest of the file is damaged. What is no
     image is an `ImageError` as there.
     """
-    with _quiet_pillow(), _open_file(path) as file:
+    opened = contextlib.nullcontext(io.BytesIO(source)) if isinstance(source, bytes) else _open_file(source)
+    with _quiet_pillow(), opened as file:
         plugin = plugin_for(file.read(512))
         file.seek(0)
         with _explained_decoding():

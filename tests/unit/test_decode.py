@@ -96,7 +96,7 @@ def test_image_size__is_that_of_the_displayed_image(
     path = tmp_path / "image"
     Image.new("RGB", (12, 7)).save(path, format_name, **options)
     image = load_image(path)
-    assert image_size(path) == (image.height, image.width)
+    assert image_size(path) == image_size(path.read_bytes()) == (image.height, image.width)
     assert {image.height, image.width} == {7, 12}
 
 

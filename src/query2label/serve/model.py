@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32
 
 from query2label import __version__
 from query2label.bundle import BUILTIN_PATH, bundle_digest, resolve_bundle_path
+from query2label.decode import image_size
 from query2label.errors import ConfigError, DataError
 from query2label.formats import RuntimeName
 from query2label.inference.choice import LabelChoice
@@ -18,7 +19,7 @@ from query2label.inference.looking import attention_of
 from query2label.inference.predictor import Predictor
 from query2label.inference.runtime import AttentiveRuntime, ExportedRuntime
 from query2label.labels import LabelSet
-from query2label.preprocess import load_image, normalize, resize_image
+from query2label.preprocess import preprocess
 from query2label.serve.attention import attention_pngs, why_no_attention
 from query2label.serve.batching import Scored
 from query2label.serve.limits import Limits
@@ -101,9 +102,8 @@ class ServedModel:
 
     def decode(self, data: bytes, *, max_pixels: int) -> DecodedImage:
         """The model's input for an image file; what is none is an `ImageError`."""
-        image, spec = load_image(data, max_pixels=max_pixels), self.bundle.preprocess
-        pixels = normalize(np.asarray(resize_image(image, spec)), spec)
-        return DecodedImage(pixels, (image.height, image.width))
+        pixels = preprocess(data, self.bundle.preprocess, max_pixels=max_pixels)
+        return DecodedImage(pixels, image_size(data))
 
     def compute(self, images: Float[np.ndarray, "B 3 H W"], attention: bool) -> list[Scored]:
         """Scores of a batch, with attention maps where they are wanted."""
