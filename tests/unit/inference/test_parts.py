@@ -63,8 +63,8 @@ def test_begin__touches_no_other_folder(tmp_path: Path) -> None:
     [
         (lambda text: "{", "is not JSON that can be used"),
         (
-            lambda text: text.replace('"model"', '"modell"'),
-            "manifest.json: unknown key 'modell'|'model' is missing",
+            lambda text: text.replace('"model"', '"modelx"'),
+            "manifest.json: unknown key 'modelx'|'model' is missing",
         ),
         (
             lambda text: text.replace('"part_size": 10', '"part_size": 0'),
