@@ -7,13 +7,13 @@ where iteration began, not on a worker that died on the way.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float32, Int64, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -37,7 +37,7 @@ class Batch:
     """Some images of a data set."""
 
     images: Shaped[Tensor, "B 3 H W"]
-    """uint8 in 0..255 from `TrainBatches`; normalized float32 from `EvalBatches`."""
+    """uint8 in 0..255, channels last, from `TrainBatches`; normalized float32 from `EvalBatches`."""
     targets: Float32[Tensor, "B K"]
     """1, 0, or -1 where unknown."""
     indices: Int64[np.ndarray, " B"]
@@ -51,6 +51,22 @@ class _Decoded:
     images: npt.NDArray[np.generic]
     indices: Indices
     broken: list[tuple[int, str]]
+
+
+def normalize_pixels(
+    pixels: UInt8[Tensor, "B 3 H W"], spec: PreprocessSpec, *, device: torch.device
+) -> Float32[Tensor, "B 3 H W"]:
+    """Images on a device, channels last, by the formula of `preprocess.normalize`.
+
+    Bytes are sent to the device, which makes them numbers there.
+    """
+    std = torch.tensor(spec.std, dtype=torch.float64).view(3, 1, 1)
+    mean = torch.tensor(spec.mean, dtype=torch.float64).view(3, 1, 1)
+    sent = pixels.to(device, non_blocking=True)
+    images = sent.to(torch.float32, copy=True, memory_format=torch.channels_last)
+    images *= (1 / (255 * std)).float().to(device)
+    images -= (mean / std).float().to(device)
+    return images
 
 
 class TrainBatches:
@@ -111,7 +127,8 @@ class TrainBatches:
                 _record(part, self.dataset, self.broken)
                 own = self.broken.among(sample.path for sample in self.dataset.samples)
                 own.check(self.config.max_broken_fraction, len(self.dataset))
-            yield _to_batch(part, self.dataset, pin_memory=self.pin_memory)
+            last = replace(part, images=part.images.transpose(0, 3, 1, 2))
+            yield _to_batch(last, self.dataset, pin_memory=self.pin_memory)
 
 
 class EvalBatches:
@@ -183,13 +200,13 @@ class _TrainWork:
         self.seed = seed
 
     def __call__(self, indices: Indices, report: Report) -> _Decoded:
-        images = np.empty((len(indices), 3, *self.transform.spec.image_size), dtype=np.uint8)
+        images = np.empty((len(indices), *self.transform.spec.image_size, 3), dtype=np.uint8)
         used = np.empty(len(indices), dtype=np.int64)
         broken: list[tuple[int, str]] = []
         for slot, index in enumerate(indices.tolist()):
             image, used[slot] = self._load(index, broken, report)
             seed = derive_seed("augment", self.seed, self.epoch, index)
-            images[slot] = self.transform(image, seed=seed).numpy()
+            images[slot] = self.transform(image, seed=seed).permute(1, 2, 0).numpy()
         return _Decoded(images, used, broken)
 
     def _load(self, index: int, broken: list[tuple[int, str]], report: Report) -> tuple[Image.Image, int]:

@@ -17,17 +17,18 @@ from torch import Tensor, nn
 
 from query2label.config import RunConfig
 from query2label.data.broken import BrokenImages
-from query2label.data.loaders import EvalBatches, TrainBatches
+from query2label.data.loaders import EvalBatches, TrainBatches, normalize_pixels
 from query2label.data.samples import Dataset
 from query2label.errors import DataError, TrainingError
 from query2label.models.query2label import Query2Label
 from query2label.preprocess import PreprocessSpec
 from query2label.training.feature_entry import ArraySpec, EntryWriter
 from query2label.training.feature_store import KEY_LENGTH
+from query2label.training.feeds import on_device
 
 Role = Literal["train", "val"]
 
-FORMAT = 1
+FORMAT = 2
 WITHOUT_EFFECT = {
     *("weights", "start_from", "freeze", "freeze_norm"),  # the weights themselves are part of the key
     *("head", "attention", "hidden_dim", "feedforward_dim", "num_heads", "num_encoder_layers"),
@@ -149,7 +150,6 @@ class FeatureTask:
     def _augmented(
         self, batches: list[np.ndarray], view: int, ledger: BrokenImages
     ) -> Iterator[tuple[np.ndarray, np.ndarray, Tensor]]:
-        mean, std = (torch.tensor(colour).view(3, 1, 1) for colour in (self.spec.mean, self.spec.std))
         augmented = TrainBatches(
             self.dataset,
             self.spec,
@@ -161,8 +161,8 @@ class FeatureTask:
         )
         for asked, batch in zip(batches, augmented, strict=True):
             good = batch.indices == asked  # the others were replaced, which is done on loading instead
-            images = (batch.images[torch.from_numpy(good)].float() / 255 - mean) / std
-            yield asked, asked[good], images
+            pixels = batch.images[torch.from_numpy(good)]
+            yield asked, asked[good], normalize_pixels(pixels, self.spec, device=self.device)
 
     def _forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b C h w"]:
         backbone = self.model.backbone
@@ -170,8 +170,7 @@ class FeatureTask:
         backbone.eval()
         try:
             with torch.no_grad():
-                # Some kernels round differently where memory is not aligned as that of a copy is.
-                features: Tensor = self.model.forward_features(images.to(self.device, copy=True))
+                features: Tensor = self.model.forward_features(on_device(images, self.device))
                 return features.float()
         finally:
             backbone.train(was_training)

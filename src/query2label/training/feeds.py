@@ -7,12 +7,13 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from query2label.config import RunConfig
 from query2label.data.augment import mix_batch
 from query2label.data.broken import BrokenImages
-from query2label.data.loaders import EvalBatches, TrainBatches
+from query2label.data.loaders import EvalBatches, TrainBatches, normalize_pixels
 from query2label.data.randomness import derive_seed
 from query2label.data.samples import Dataset
 from query2label.models.query2label import Query2Label
@@ -78,8 +79,6 @@ class ImageFeed(Feed):
         self._model = model
         self._data, self._spec, self._config = data, spec, config
         self._device, self._broken = device, broken
-        self._mean = torch.tensor(spec.mean, device=device).view(3, 1, 1)
-        self._std = torch.tensor(spec.std, device=device).view(3, 1, 1)
 
     def training(
         self, shares: Sequence[Indices], *, epoch: int, first: int
@@ -97,9 +96,8 @@ class ImageFeed(Feed):
             pin_memory=self._device.type == "cuda",
         )
         for number, batch in enumerate(batches, start=first):
-            pixels = batch.images.to(self._device, non_blocking=True)
             targets = batch.targets.to(self._device, non_blocking=True)
-            images = (pixels.float() / 255 - self._mean) / self._std
+            images = normalize_pixels(batch.images, self._spec, device=self._device)
             mixed = mix_batch(
                 images,
                 targets,
@@ -111,9 +109,7 @@ class ImageFeed(Feed):
     def validation(self, indices: Indices) -> Generator[tuple[Tensor, Indices], None, None]:
         """Validation images in order, as prediction sees them."""
         for batch in self._validation_batches(indices):
-            # A fresh tensor is aligned in memory; what came through a worker's pipe need not be, and some
-            # kernels round differently then.
-            yield batch.images.to(self._device, copy=True), batch.indices
+            yield on_device(batch.images, self._device), batch.indices
 
     def num_validation_batches(self, indices: Indices) -> int:
         """How many batches `validation` gives, broken images aside."""
@@ -124,7 +120,7 @@ class ImageFeed(Feed):
         model = self._model.eval()
         with torch.no_grad():
             for batch in self._plain_batches(self._data.train, spread(len(self._data.train))):
-                yield model.forward_features(batch.images.to(self._device, copy=True))
+                yield model.forward_features(on_device(batch.images, self._device))
         model.train()
 
     def _validation_batches(self, indices: Indices) -> EvalBatches:
@@ -134,6 +130,15 @@ class ImageFeed(Feed):
         return plain_images(
             dataset, self._spec, self._config, indices=indices, device=self._device, broken=self._broken
         )
+
+
+def on_device(images: Float[Tensor, "B 3 H W"], device: torch.device) -> Float[Tensor, "B 3 H W"]:
+    """A copy of the images on a device, channels last.
+
+    A fresh tensor is aligned in memory; what came through a worker's pipe need not be, and some kernels round
+    differently then.
+    """
+    return images.to(device, copy=True, memory_format=torch.channels_last)
 
 
 def plain_images(

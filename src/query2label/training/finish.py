@@ -16,7 +16,7 @@ from query2label.evaluation.sizes import object_sizes
 from query2label.evaluation.thresholds import fit_thresholds
 from query2label.models.weights import load_strictly
 from query2label.training.examples import draw_examples
-from query2label.training.feeds import plain_images
+from query2label.training.feeds import on_device, plain_images
 from query2label.training.plan import Indices, rank_share
 from query2label.training.progress import as_text, named
 from query2label.training.run_context import Run
@@ -88,7 +88,7 @@ def _score_best(run: Run) -> tuple[Indices, Logits]:
     images = plain_images(
         data.val, run.start.spec, run.config, indices=share, device=run.ranks.device, broken=run.broken
     )
-    inputs = ((batch.images.to(run.ranks.device, copy=True), batch.indices) for batch in images)
+    inputs = ((on_device(batch.images, run.ranks.device), batch.indices) for batch in images)
     try:
         with run.reporter.phase("final validation", total=len(images)) as phase:
             indices, logits = score_batches(

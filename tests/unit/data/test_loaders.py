@@ -17,12 +17,12 @@ import query2label.data.loaders as loaders
 from query2label.config import AugmentConfig, DataConfig
 from query2label.data.augment import TrainTransform
 from query2label.data.broken import BrokenImages
-from query2label.data.loaders import Batch, EvalBatches, TrainBatches
+from query2label.data.loaders import Batch, EvalBatches, TrainBatches, normalize_pixels
 from query2label.data.randomness import derive_seed
 from query2label.data.samples import Dataset, Sample
 from query2label.errors import DataError
 from query2label.labels import LabelSet
-from query2label.preprocess import PreprocessSpec, load_image, preprocess
+from query2label.preprocess import PreprocessSpec, load_image, normalize, preprocess
 
 SPEC = PreprocessSpec(image_size=(16, 20))
 AUGMENT = AugmentConfig(crop_min_area=0.5)
@@ -77,6 +77,17 @@ def test_train_batches__hold_augmented_pixels_targets_and_indices(dataset: Datas
             seed = derive_seed("augment", 7, 2, int(index))
             assert torch.equal(image, transform(pixels, seed=seed))
         np.testing.assert_array_equal(batch.targets.numpy(), targets[batch.indices])
+
+
+def test_normalize_pixels__is_what_evaluation_does_channels_last() -> None:
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (4, 8, 6, 3), dtype=np.uint8)
+    sent = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    images = normalize_pixels(sent, SPEC, device=torch.device("cpu"))
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    for image, own in zip(images, pixels, strict=True):
+        np.testing.assert_array_equal(image.numpy(), normalize(own, SPEC))
+    np.testing.assert_array_equal(sent.permute(0, 2, 3, 1).numpy(), pixels)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
