@@ -18,6 +18,7 @@ from query2label.data.load import load_dataset
 from query2label.errors import ConfigError, DataError
 from query2label.metrics import mean_average_precision
 from query2label.models.backbone import build_backbone
+from query2label.training import start
 from query2label.training.run import _torch_settings, resume, train
 
 SMALL = (
@@ -330,3 +331,18 @@ def test_train__cached_and_uncached_heads_learn_alike_without_augmentation(shape
     for one, other in zip(cached.epochs, uncached.epochs, strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
     assert cached.report.map == pytest.approx(uncached.report.map, abs=1e-3)
+
+
+def test_train__a_compiled_network_is_trained_saved_and_evaluated_as_any_other(finished, shapes, tmp_path):
+    # The compiler takes minutes: here it hands the network through, so the weights are equal to the bit.
+    with torch.compiler.set_stance("force_eager"):
+        result = run_small(shapes, tmp_path / "run", "train.compile=true")
+    first, second = read_weights(finished.best), read_weights(result.best)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+
+
+def test_train__compile_needs_a_compiler(shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(start.shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"train.compile needs a C\+\+ compiler .*: install g\+\+"):
+        train(data=shapes, out=tmp_path / "run", overrides=(*SMALL, "train.compile=true"), device="cpu")

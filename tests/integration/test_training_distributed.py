@@ -94,7 +94,9 @@ def test_two_processes__give_the_loss_curve_and_weights_of_one(one, two):
         assert double["step"] == single["step"]
     first, second = read_weights(one / "best"), read_weights(two / "best")
     for name, value in first.items():
-        torch.testing.assert_close(second[name], value, rtol=1e-3, atol=1e-4)
+        # A softmax does not notice a bias of all its keys: that gradient is rounding, scaled up by AdamW.
+        if not name.endswith("key.bias"):
+            torch.testing.assert_close(second[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_two_processes__evaluate_every_image_once_where_the_set_does_not_divide(one, two):

@@ -23,6 +23,9 @@ class TrainConfig(Section):
     """Seed of everything random: the same seed gives the same weights."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast precision; fp16 needs a GPU."""
+    compile: bool = False
+    """Let torch.compile fuse the forward and backward pass: a minute or more before the first step, then
+    faster ones. It needs a C++ compiler on the CPU."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9997
     """Decay of the averaged weights, warmed up from 0; 0 turns averaging off."""
     patience: Annotated[int, Field(ge=0)] = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -99,6 +99,15 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The autocast context of a precision; does nothing for fp32."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """The network with forward and backward pass fused by torch.compile, on the same parameters.
+
+    Each size of batch is compiled for itself, so what a step gives depends on its batch alone, not on the
+    sizes that a run, or a resumed one, has met before.
+    """
+    return cast(nn.Module, torch.compile(network, dynamic=False))
 
 
 def _backward(learner: Learner, inputs: Tensor, targets: Tensor, *, num_images: int) -> Float[Tensor, ""]:

@@ -93,14 +93,16 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Puts back what `optimizer_tensors` gave.
 
-    The values are copied into fresh tensors, so that they are aligned in memory as in a new run: some
-    kernels round differently on unaligned memory.
+    The values are copied into fresh tensors, so that they lie in memory as in a new run: some kernels round
+    differently on unaligned memory, and the fused step takes for granted that moments are laid out as their
+    parameter is.
     """
     for name, parameter in _named_parameters(optimizer):
         if f"{name}/step" in tensors:
+            values = {key: tensors[f"{name}/{key}"] for key in _STATE_NAMES}
             optimizer.state[parameter] = {
-                key: tensors[f"{name}/{key}"].to(parameter.device, torch.float32, copy=True)
-                for key in _STATE_NAMES
+                key: torch.empty_like(parameter if value.ndim else value, dtype=torch.float32).copy_(value)
+                for key, value in values.items()
             }
 
 

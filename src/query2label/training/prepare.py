@@ -12,7 +12,7 @@ from query2label.losses import build_loss
 from query2label.training.checkpoint import Checkpoint
 from query2label.training.distributed import Ranks
 from query2label.training.ema import WeightAverage
-from query2label.training.engine import Learner
+from query2label.training.engine import Learner, compiled
 from query2label.training.feature_feed import FeatureFeed
 from query2label.training.feature_task import Role
 from query2label.training.features import FeatureCache, build_feature_cache
@@ -141,7 +141,7 @@ def _learner(feed: Feed, config: RunConfig, ranks: Ranks) -> Learner:
     decay = config.train.ema_decay
     return Learner(
         network=network,
-        wrapped=ranks.wrap(network),
+        wrapped=ranks.wrap(compiled(network) if config.train.compile else network),
         optimizer=build_optimizer(named, config.optim),
         scaler=torch.amp.GradScaler(ranks.device.type, enabled=config.train.precision == "fp16"),
         average=WeightAverage(network, decay=decay) if decay else None,

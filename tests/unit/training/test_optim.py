@@ -119,3 +119,31 @@ def test_restore_optimizer__goes_on_bit_for_bit():
 
 def test_optimizer_tensors__is_empty_before_the_first_step():
     assert optimizer_tensors(build_optimizer(Model().named_parameters(), CONFIG)) == {}
+
+
+def test_restore_optimizer__lays_moments_out_as_their_parameter():
+    # The fused step runs over memory: a moment in another order would meet the wrong weights.
+    def make():
+        torch.manual_seed(0)
+        network = torch.nn.Conv2d(4, 6, kernel_size=3).to(memory_format=torch.channels_last)
+        return network, build_optimizer(network.named_parameters(), OptimConfig(lr=0.1))
+
+    def learn(network, optimizer, seed):
+        images = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+        network(images).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    network, optimizer = make()
+    learn(network, optimizer, 1)
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    saved = {name: value.clone().contiguous() for name, value in optimizer_tensors(optimizer).items()}
+    learn(network, optimizer, 2)
+    other, resumed = make()
+    other.load_state_dict(weights)
+    restore_optimizer(resumed, saved)
+    learn(other, resumed, 2)
+    assert torch.equal(other.weight, network.weight)
+    moment = resumed.state[other.weight]["exp_avg"]
+    assert moment.is_contiguous(memory_format=torch.channels_last)
+    assert not moment.is_contiguous()
