@@ -28,6 +28,7 @@ from query2label.cli.predict_output import (
     write_rows,
     write_voc,
 )
+from query2label.cli.predict_tools import write_for_tool
 from query2label.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ class Format(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
     VOC = "voc"
+    FIFTYONE = "fiftyone"
+    LABELSTUDIO = "labelstudio"
+
+
+_FOLDERS = (Format.VOC, Format.FIFTYONE, Format.LABELSTUDIO)
+"""Forms that are a folder of their own making, not rows."""
 
 
 class EngineName(StrEnum):
@@ -70,8 +77,9 @@ def predict_command(
         Format | None,
         typer.Option(
             help="table; jsonl (an object per line: image, labels, scores, error); csv or parquet (columns "
-            "image, labels, error, and score:LABEL for each label); voc (a folder of files for the VOC "
-            "server). Unset: as --out ends, parquet for a folder of parts, else table.",
+            "image, labels, error, and score:LABEL for each label); voc, fiftyone, labelstudio "
+            "(a folder for that server or tool). Unset: as --out ends, parquet for a folder of parts, else "
+            "table.",
             show_default=False,
         ),
     ] = None,
@@ -145,7 +153,7 @@ def predict_command(
         raise ConfigError("The format voc has the scores of all labels: leave --top-k and --threshold out.")
     if form != Format.VOC and competition is not None:
         raise ConfigError(f"--competition {competition} is for --format voc.")
-    if form in {Format.TABLE, Format.VOC} and keep_logits:
+    if form in {Format.TABLE, *_FOLDERS} and keep_logits:
         raise ConfigError(f"The format {form} has no logits: leave --keep-logits out.")
     share = _share(shard, engine, has_parts=has_parts)
     samples = samples_of(images, split=split)
@@ -188,6 +196,8 @@ def predict_command(
             print_table(predictions)
         elif form == Format.VOC and out is not None:
             write_voc(predictions, out, predictor.labels, competition, split or "test")
+        elif form in _FOLDERS and out is not None:
+            write_for_tool(predictions, out, predictor.labels, form=form)
         else:
             write_rows(predictions, out, predictor.labels, form=form, keep_logits=keep_logits)
     if counted.num_broken:
@@ -227,13 +237,13 @@ def _share(shard: str | None, engine: EngineName, *, has_parts: bool) -> Shard |
 
 def _form(form: Format | None, out: Path | None) -> tuple[Format, bool]:
     """The form of output, and whether it is a folder of parts."""
-    files = {f".{known}": known for known in Format if known not in {Format.TABLE, Format.VOC}}
+    files = {f".{known}": known for known in Format if known not in {Format.TABLE, *_FOLDERS}}
     if out is None:
-        if form in {Format.PARQUET, Format.VOC}:
+        if form in {Format.PARQUET, *_FOLDERS}:
             kind = "file" if form == Format.PARQUET else "folder"
             raise ConfigError(f"The format {form} needs a {kind} to write to: give --out.")
         return form or Format.TABLE, False
-    if form == Format.VOC:
+    if form in _FOLDERS:
         return form, False
     is_folder = out.is_dir() or not out.suffix
     chosen = form or (Format.PARQUET if is_folder else files.get(out.suffix.lower()))
