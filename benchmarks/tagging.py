@@ -200,11 +200,22 @@ def run_command(setting: Setting, model: str, images: list[Path]) -> tuple[float
     options = ["--out", setting.folder / f"tags{before}", "--threads", setting.threads, "--batch-size", BATCH]
     start = time.perf_counter()
     process = subprocess.Popen([*command, *map(str, options)], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, resident_peak(process.pid))
+        time.sleep(0.02)
     if process.returncode:
         sys.exit(f"q2l predict ended with {process.returncode}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    return time.perf_counter() - start, peak
+
+
+def resident_peak(pid: int) -> float:
+    """Peak memory of a process so far in MB; `wait4` would count this one's, which it was forked from."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    return max((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), default=0.0)
 
 
 def measure_names(count: int) -> None:
@@ -214,11 +225,12 @@ def measure_names(count: int) -> None:
         for number in range(count):
             os.close(os.open(f"{name}/{number:08d}.jpg", os.O_CREAT))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        start = time.perf_counter()
+        start = time.process_time()
         survey = survey_of(FoundSamples([name]))
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"{survey.num_images:,} images found in {seconds:.1f} s, {(after - before) / 1024:.0f} MB")
+        memory = (after - before) / 1024
+        print(f"{survey.num_images:,} images found in {seconds:.1f} CPU seconds, {memory:.0f} MB")
 
 
 def measure_reduced(photos: list[Path], predictor: Predictor, count: int) -> None:

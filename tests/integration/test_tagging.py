@@ -17,7 +17,7 @@ from query2label.bundle.artefact import Artefact, to_metadata
 from query2label.config import ModelConfig
 from query2label.preprocess import PreprocessSpec
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 NUM_IMAGES, PART_SIZE, NUM_KILLS = 150, 2, 20
 
@@ -83,7 +83,7 @@ def parts_in(folder: Path) -> list[Path]:
 
 def run(*arguments: object) -> str:
     process = start(*arguments)
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     return output
 

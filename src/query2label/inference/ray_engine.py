@@ -69,6 +69,7 @@ def ray_engine(
 
     def run(parts: Iterator[Part]) -> Iterator[tuple[int, list[Prediction]]]:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would tell its makers
+        os.environ.setdefault("RAY_worker_niceness", "0")  # what they do is all that there is to do
         ray.init(
             ignore_reinit_error=True, include_dashboard=False, log_to_driver=False, logging_level="error"
         )

@@ -42,7 +42,10 @@ def rethreshold(
 
     Raises:
         ConfigError: If `out` is not what `source` is, or there is no threshold for a label.
+        DataError: If there is no source.
     """
+    if not source.exists():
+        raise DataError(f"There is no file or folder {source}.")
     if source.is_dir():
         parts = PartFolder.finished(source)
         manifest = parts.manifest

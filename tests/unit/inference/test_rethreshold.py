@@ -148,7 +148,7 @@ def test_rethreshold__says_what_is_missing(tmp_path: Path, images: list[Path], p
         ("a.csv", b"image,score:red\nx,1\n", "is not a CSV file that `q2l predict` wrote"),
         ("a.csv", b'image,error,score:red\n"x,1\n', "is not a CSV file that"),
         ("a.parquet", b"no", "is not a Parquet file that can be read"),
-        ("gone.csv", None, "Cannot read .*gone.csv: No such file"),
+        ("gone.csv", None, "There is no file or folder .*gone.csv"),
     ],
 )
 def test_rethreshold__says_what_is_wrong_with_a_file(
