@@ -60,13 +60,14 @@ def normalize_pixels(
 
     Bytes are sent to the device, which makes them numbers there.
     """
-    std = torch.tensor(spec.std, dtype=torch.float64).view(3, 1, 1)
-    mean = torch.tensor(spec.mean, dtype=torch.float64).view(3, 1, 1)
-    sent = pixels.to(device, non_blocking=True)
-    images = sent.to(torch.float32, copy=True, memory_format=torch.channels_last)
-    images *= (1 / (255 * std)).float().to(device)
-    images -= (mean / std).float().to(device)
-    return images
+    # A row of the image at a time: three channels in the innermost place are too few for vector instructions.
+    std, mean = np.array(spec.std), np.array(spec.mean)
+    width = pixels.shape[3]
+    scale = torch.from_numpy(np.tile((1 / (255 * std)).astype(np.float32), width)).to(device)
+    offset = torch.from_numpy(np.tile((mean / std).astype(np.float32), width)).to(device)
+    sent = pixels.to(device, non_blocking=True).permute(0, 2, 3, 1)
+    rows = sent.flatten(2).float().mul_(scale).sub_(offset)
+    return rows.view(sent.shape).permute(0, 3, 1, 2)
 
 
 class TrainBatches:
