@@ -117,6 +117,7 @@ def page_content(
         "images": list(images),
         "targets": encoded_targets(labelled.targets),
         "protocol": models[0].report.protocol,
+        "notes": list(models[0].report.notes),
         "broken": [[Path(path).name, reason] for path, reason in labelled.broken.items()],
         "models": [model_content(model, found) for model, found in zip(models, suspects, strict=True)],
     }

@@ -99,7 +99,7 @@ function epochs(series, name) {
 // A matrix of numbers in [0, 1] as shades; `label` names a cell for who points at it.
 function matrix(rows, columns, value, label, name) {
   const cell = 20, left = 118, top = 96;
-  const svg = frame(left + columns.length * cell + 8, top + rows.length * cell + 8, name);
+  const svg = frame(left + columns.length * cell + 56, top + rows.length * cell + 8, name);
   const cut = (text) => (text.length > 16 ? `${text.slice(0, 15)}…` : text);
   columns.forEach((column, j) => {
     const at = left + j * cell + 13;

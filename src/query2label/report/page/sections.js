@@ -137,6 +137,7 @@ function showData(page) {
   const counts = statistics.images_by_count, cut = counts.length > 13 ? [...counts.slice(0, 12), counts.slice(12).reduce((a, b) => a + b, 0)] : counts;
   const boxes = statistics.num_boxes ? `, ${plural(statistics.num_boxes, "object")} with a box` : "";
   section.append(make("p", { class: "lead", text: `${plural(statistics.num_images, "image")} with ${(statistics.num_positives / Math.max(statistics.num_images, 1)).toFixed(1)} labels on average${boxes}; ${whole(statistics.num_unknown)} unknown labels, which count nowhere.` }));
+  for (const note of page.content.notes) section.append(make("p", { class: "note", text: note }));
   if (broken.length) section.append(make("details", {}, make("summary", { text: `${plural(broken.length, "image")} could not be read, and are in no number` }), make("ul", {}, ...broken.map(([file, reason]) => make("li", { text: `${file}: ${reason}` })))));
   const absent = labels.filter((_, k) => !page.targets.support[k]);
   if (absent.length) section.append(make("p", { class: "note", text: `No image shows, and no mean counts: ${absent.slice(0, 20).join(", ")}${absent.length > 20 ? ` and ${absent.length - 20} more` : ""}.` }));
