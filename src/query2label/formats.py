@@ -31,7 +31,7 @@ Difficult = Literal["ignore", "positive", "negative"]
 ExportTarget = Literal["onnx", "openvino", "torch"]
 """What a model is exported for."""
 
-ExportPrecision = Literal["fp32", "fp16", "bf16"]
+ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 """Numbers of an exported model."""
 
 RuntimeName = Literal["auto", "torch", "onnx", "openvino"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from query2label.cli.options import ModelOption, ThreadsOption
+from query2label.cli.options import DataFormatOption, ModelOption, ThreadsOption
 from query2label.formats import ExportPrecision, ExportTarget
 
 
@@ -20,7 +20,8 @@ def export_command(
     precision: Annotated[
         ExportPrecision,
         typer.Option(
-            help="Numbers that it computes in; fp16 for openvino: half the weights, float32 arithmetic."
+            help="Numbers that it computes in; fp16 for openvino: half the weights, float32 arithmetic; int8 "
+            "needs --data."
         ),
     ] = "fp32",
     attention: Annotated[
@@ -36,10 +37,31 @@ def export_command(
         list[str] | None,
         typer.Option(
             metavar="IMAGE|FOLDER|GLOB|@LIST",
-            help="Photos to compare the export with the bundle on; may be repeated. Unset: generated ones.",
+            help="Photos to compare the export on with the bundle, and to calibrate int8 on; may be "
+            "repeated. Unset: generated ones; for int8 those of split train of --data.",
             show_default=False,
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="For int8: folder or file with labelled images, on which its mAP is measured.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Split of --data to measure on; unset: val, else test, else all images.", show_default=False
+        ),
+    ] = None,
+    data_format: DataFormatOption = "auto",
+    max_drop: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Points of mAP that int8 may cost; the parts that cost most stay in float32."
+        ),
+    ] = 0.3,
     threads: ThreadsOption = None,
 ) -> None:
     """Write a model for ONNX Runtime, OpenVINO or torch, and compare its scores with the bundle's.
@@ -58,6 +80,11 @@ def export_command(
         attention=attention,
         any_image_size=image_size == "dynamic",
         images=expand_inputs(images) if images else (),
+        data=data,
+        split=split,
+        data_format=data_format,
+        max_drop=max_drop,
         threads=threads,
+        say=lambda text: typer.echo(text, err=True),
     )
     typer.echo(f"Written: {out}\nVerified: {verification}.")

@@ -16,7 +16,12 @@ from query2label.errors import ExportError
 from query2label.formats import ExportPrecision
 from query2label.models.query2label import Query2Label
 
-DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES: Final = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.float32,  # what it is quantized from
+}
 _NUM_EXAMPLES: Final = 3  # 1 would be taken for a constant
 
 

@@ -17,23 +17,18 @@ _MAX_BYTES: Final = 2_000_000_000
 """What one ONNX file can hold is two gibibytes, the graph included."""
 
 
-def write_onnx(program: ExportedProgram, path: Path, metadata: Mapping[str, str]) -> None:
-    """Writes a graph as one ONNX file, as a whole or not at all.
-
-    Args:
-        program: From `trace`.
-        path: The file.
-        metadata: Texts that go into the file.
-
-    A refused write is a `StorageError`.
-    """
-    content = onnx_bytes(program, metadata)
+def write_onnx(content: bytes, path: Path) -> None:
+    """Writes the content of an ONNX file as a whole or not at all; a refused write is a `StorageError`."""
     with atomic_file(path, mode="wb", needed_bytes=len(content)) as file:
         file.write(content)
 
 
 def onnx_bytes(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
-    """The content of an ONNX file; the arguments are those of `write_onnx`.
+    """The content of an ONNX file.
+
+    Args:
+        program: From `trace`.
+        metadata: Texts that go into the file.
 
     Raises:
         ExportError: If the model is larger than an ONNX file can be, or has an operation that ONNX lacks.

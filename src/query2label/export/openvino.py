@@ -9,21 +9,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch.export import ExportedProgram
-
 from query2label.errors import StorageError
-from query2label.export.onnx import onnx_bytes
 from query2label.inference.openvino_runtime import import_openvino
 from query2label.storage import explained_os_errors, fsync_folder, require_room, temporary_path
 
 
 def write_openvino(
-    program: ExportedProgram, path: Path, metadata: Mapping[str, str], *, half_weights: bool
+    content: bytes, path: Path, metadata: Mapping[str, str], *, half_weights: bool = False
 ) -> None:
     """Writes a graph as OpenVINO files: the weights first, so that an `.xml` that is there is whole.
 
     Args:
-        program: From `trace`, in float32.
+        content: Of an ONNX file in float32 or int8.
         path: The `.xml` file; the `.bin` file has the same stem.
         metadata: Texts that go into the file.
         half_weights: Keep the weights in float16.
@@ -31,10 +28,10 @@ def write_openvino(
     A refused write is a `StorageError`.
     """
     openvino = import_openvino("Exporting for OpenVINO")
-    model = openvino.Core().read_model(io.BytesIO(onnx_bytes(program, {})))
+    model = openvino.Core().read_model(io.BytesIO(content))
     for key, text in metadata.items():
         model.set_rt_info(text, key.split("."))
-    needed = sum(tensor.nbytes for tensor in program.state_dict.values())
+    needed = len(content) // 2 if half_weights else len(content)
     folder = temporary_path(path)
     with explained_os_errors(path, needed_bytes=needed):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from query2label.bundle import bundle_digest
 from query2label.bundle.artefact import Artefact
 from query2label.errors import DataError, ExportError, ImageError
 from query2label.export.example_images import example_images
+from query2label.export.int8 import TradeOff
 from query2label.formats import ExportPrecision, RuntimeName
 from query2label.inference.runtime import Runtime
 from query2label.inference.runtimes import load_exported
@@ -22,8 +23,8 @@ from query2label.models.build import load_model
 from query2label.models.query2label import Query2Label
 from query2label.preprocess import ImageSource, PreprocessSpec, preprocess
 
-TOLERANCES: Final[dict[ExportPrecision, float]] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
-"""How far a score, in [0, 1], may be from that of the model in float32."""
+TOLERANCES: Final[dict[ExportPrecision, float]] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.5}
+"""How far a score, in [0, 1], may be from that of the model in float32; int8 is held to its mAP as well."""
 BATCH_SIZES: Final = (1, 2, 5)
 
 
@@ -39,6 +40,8 @@ class Verification:
     """Images that were compared."""
     num_same_labels: int
     """Images with the same predicted labels, whatever the batch size."""
+    trade_off: TradeOff | None = None
+    """Of a quantized model: what was measured on labelled images."""
 
     @property
     def tolerance(self) -> float:
@@ -47,14 +50,16 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every score is within the tolerance."""
-        return self.max_difference <= self.tolerance
+        """Whether every score is within the tolerance, and the mAP of a quantized model within its bound."""
+        kept = self.trade_off is None or self.trade_off.passed
+        return kept and self.max_difference <= self.tolerance
 
     def __str__(self) -> str:
         return (
             f"scores differ from torch in float32 by up to {self.max_difference:.1e} ({self.tolerance:g} is "
             f"tolerated for {self.precision}), predicted labels agree on {self.num_same_labels} of "
             f"{self.num_images} images, in batches of {', '.join(map(str, BATCH_SIZES))}"
+            + ("" if self.trade_off is None else f"; {self.trade_off}")
         )
 
 
