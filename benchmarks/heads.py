@@ -25,16 +25,17 @@ from query2label.training.run import resume
 
 DATA_SETS = {"voc": "voc-sample", "ccp": "ccp", "coco": "coco-sample"}
 
-# Each compared head gets standardized features, which help it, and the rate and dropout that did best
-# for it on the VOC sample.
-STANDARDIZED = ("model.feature_norm=true", "model.attention=projected")
+# All heads get the recipe's standardized features, which help each of them, and each compared one the rate
+# and dropout that did best for it on the VOC sample.
+PROJECTED = ("model.attention=projected", "model.hidden_dim=512", "model.feedforward_dim=512")
 HEADS: dict[str, tuple[str, ...]] = {
     "query2label": (),
-    "linear": ("model.head=linear", *STANDARDIZED, "model.dropout=0.2", "optim.lr=2e-3"),
-    "csra": ("model.head=csra", *STANDARDIZED),
-    "ml_decoder": ("model.head=ml_decoder", *STANDARDIZED, "model.num_heads=8", "optim.lr=3e-4"),
+    "linear": ("model.head=linear", "model.dropout=0.2", "optim.lr=2e-3"),
+    "csra": ("model.head=csra",),
+    "ml_decoder": ("model.head=ml_decoder", *PROJECTED, "model.num_heads=8", "optim.lr=3e-4"),
     "query2label as published": (
-        *STANDARDIZED,
+        *PROJECTED,
+        "model.num_heads=4",
         "model.num_encoder_layers=1",
         "model.num_decoder_layers=2",
         "model.feedforward_dim=2048",

@@ -49,7 +49,8 @@ class PlainQuery2Label(nn.Module):
             placed = tokens + position
             attended = attention(placed, placed, tokens, need_weights=False)[0]
             tokens = layer.self_attention_norm(tokens + attended)
-            tokens = layer.feedforward_norm(tokens + layer.feedforward(tokens))
+            if layer.feedforward is not None:
+                tokens = layer.feedforward_norm(tokens + layer.feedforward(tokens))
         queries = head.label_queries.unsqueeze(0).repeat(num_images, 1, 1)
         targets = torch.zeros_like(queries)
         for layer, meet, look in zip(head.decoder, self.self_attention, self.cross_attention, strict=True):
@@ -59,7 +60,8 @@ class PlainQuery2Label(nn.Module):
                 targets = layer.self_attention_norm(targets + met)
             attended = look(targets + queries, tokens + position, tokens, need_weights=False)[0]
             targets = layer.cross_attention_norm(targets + attended)
-            targets = layer.feedforward_norm(targets + layer.feedforward(targets))
+            if layer.feedforward is not None:
+                targets = layer.feedforward_norm(targets + layer.feedforward(targets))
         targets = head.decoder_norm(targets)
         return (head.output_weight * targets).sum(-1) + head.output_bias
 

@@ -22,8 +22,9 @@ from query2label.training.transfer import configure
 
 QUICK = ("data.num_workers=0", "train.epochs=1", "train.batch_size=16", "data.augment.randaugment_num_ops=0")
 DIRECT = (
-    "model.backbone=test_efficientnet", "model.weights=none", "model.hidden_dim=16", "data.image_size=32",
-    "model.attention=direct", "model.num_encoder_layers=0", "model.freeze=all", "train.cache_features=true",
+    "model.backbone=test_efficientnet", "model.weights=none", "model.feature_norm=true", "data.image_size=32",
+    "model.attention=direct", "model.feedforward_dim=0", "model.num_encoder_layers=0", "model.freeze=all",
+    "train.cache_features=true", "optim.lr=1e-2",
 )  # fmt: skip
 
 
@@ -148,7 +149,7 @@ def _stop_at(monkeypatch, step):
     monkeypatch.setattr(loop, "take_step", counted)
 
 
-def test_train__from_a_direct_head_keeps_its_projection_and_the_cache(shapes, renamed, tmp_path):
+def test_train__from_a_model_with_a_frozen_backbone_keeps_its_cache(shapes, renamed, tmp_path):
     cache = f"train.cache_dir={tmp_path / 'cache'}"
     old = run(shapes, tmp_path / "old", *DIRECT, cache)
     entries = sorted((tmp_path / "cache").glob("*/manifest.json"))
@@ -156,9 +157,11 @@ def test_train__from_a_direct_head_keeps_its_projection_and_the_cache(shapes, re
     again = run(shapes, tmp_path / "again", "train.cache_features=true", cache, start_from=old.best)
     assert sorted((tmp_path / "cache").glob("*/manifest.json")) == entries  # the backbone is the same one
     new = run(renamed, tmp_path / "new", "train.cache_features=true", cache, start_from=old.best)
-    projections = [read_weights(result.best)["head.input_projection.weight"] for result in (old, again, new)]
-    assert torch.equal(projections[0], projections[1])
-    assert torch.equal(projections[0], projections[2])
+    backbones = [
+        {name: value for name, value in read_weights(result.best).items() if name.startswith("backbone.")}
+        for result in (old, again, new)
+    ]
+    assert all(torch.equal(value, other[name]) for other in backbones for name, value in backbones[0].items())
     best = max(new.epochs, key=lambda record: record["map"])
     assert best["map"] == pytest.approx(new.report.map, abs=1e-9)  # cached features are those of the model
 

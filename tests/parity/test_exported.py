@@ -25,6 +25,9 @@ MODELS: dict[str, dict[str, object]] = {
         "backbone": "tf_efficientnet_lite0",
         "attention": "direct",
         "num_encoder_layers": 0,
+        "num_decoder_layers": 1,
+        "feedforward_dim": 0,
+        "feature_norm": True,
     },
     "convnext, all self-attention": {
         "backbone": "test_convnext2",

@@ -30,7 +30,8 @@ def plain_model() -> ModuleType:
         {"num_encoder_layers": 2, "num_decoder_layers": 3},
         {"first_self_attention": True, "other_self_attention": True},
         {"hidden_dim": None, "feature_norm": True},
-        {"attention": "direct", "num_encoder_layers": 0, "num_decoder_layers": 1},
+        {"attention": "direct", "num_encoder_layers": 0, "num_decoder_layers": 1, "feedforward_dim": 0},
+        {"feedforward_dim": 0},
     ],
     ids=str,
 )

@@ -38,11 +38,11 @@ class ModelConfig(Section):
     """Standardize each channel of the feature map before the head (helps when the backbone is frozen)."""
     hidden_dim: Width | None = None
     """Width D of the transformer (also of ml_decoder); unset: the backbone's channel count, as published."""
-    feedforward_dim: Width | None = None
-    """Width of the feed-forward layers; unset: 4 x the hidden width."""
+    feedforward_dim: Annotated[int, Field(ge=0, le=65536)] | None = None
+    """Width of the feed-forward layers; 0 leaves them out; unset: 4 x the hidden width."""
     attention: Literal["projected", "direct"] = "projected"
-    """`projected` as published; `direct` for few images: label queries look at the main components of the
-    features themselves, starting from their average, with far fewer parameters to learn."""
+    """`projected` as published; `direct` for few images: label queries look at the features themselves,
+    starting from their average, with far fewer parameters to learn."""
     num_heads: PositiveInt = 4
     """Attention heads M; must divide the hidden width."""
     num_encoder_layers: Annotated[int, Field(ge=0, le=100)] = 1

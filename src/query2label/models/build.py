@@ -93,7 +93,8 @@ def hidden_dim(config: ModelConfig, num_channels: int) -> int:
 
 def feedforward_dim(config: ModelConfig, num_channels: int) -> int:
     """Width of the feed-forward layers: as set, else 4 x the hidden width."""
-    return config.feedforward_dim or 4 * hidden_dim(config, num_channels)
+    width = config.feedforward_dim
+    return 4 * hidden_dim(config, num_channels) if width is None else width
 
 
 def preprocess_spec(config: RunConfig, backbone: SpatialBackbone) -> PreprocessSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -10,7 +9,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from query2label.errors import ConfigError
-from query2label.models.components import main_components
 from query2label.models.heads import Head, reset_output, rows
 from query2label.models.layers import DecoderLayer, EncoderLayer
 from query2label.models.position import check_position_dim, sine_position_encoding
@@ -29,7 +27,7 @@ class LabelQueryHead(Head):
         num_labels: Labels K.
         hidden_dim: Width D, a multiple of 4 and of `num_heads`; a 1x1 convolution leads from C to D where
             they differ.
-        feedforward_dim: Hidden width of the feed-forward parts.
+        feedforward_dim: Hidden width of the feed-forward parts; 0 leaves them out.
         num_heads: Attention heads M.
         num_encoder_layers: 0 or more.
         num_decoder_layers: 1 or more.
@@ -37,10 +35,10 @@ class LabelQueryHead(Head):
         first_self_attention: Keep self-attention over labels in the first decoder layer. Its values are 0,
             so it adds a learned constant; in training, all images of a batch share its dropout.
         other_self_attention: Keep self-attention over labels in the decoder layers after the first.
-        direct: For few images: queries look at the projected features themselves, without position and
-            without learned projections; the projection C to D is fitted by `fit_features` and then stays;
-            queries, output rows and the end of each feed-forward part start at 0. The head so begins as a
-            linear probe of averaged features, and learns from there where to look.
+        direct: For few images: queries look at the features themselves, without position and without
+            learned projections of queries, keys and values; queries, output rows and the end of each
+            feed-forward part start at 0. The head so begins as a linear probe of averaged features, and
+            learns from there where to look.
         keep_input_projection: Project also where C and D are equal.
         stored_position: (H, W) of the feature map whose position encoding is a buffer, kept with the weights;
             it begins as computed. Published weights have one that has drifted a little.
@@ -76,7 +74,7 @@ class LabelQueryHead(Head):
         self.stored_position = stored_position
         if stored_position is not None:
             self.register_buffer("position", sine_position_encoding(*stored_position, hidden_dim))
-        same = num_channels == hidden_dim and not direct and not keep_input_projection
+        same = num_channels == hidden_dim and not keep_input_projection
         self.input_projection = nn.Identity() if same else nn.Conv2d(num_channels, hidden_dim, kernel_size=1)
         self.encoder = nn.ModuleList(
             EncoderLayer(hidden_dim, num_heads, feedforward_dim, dropout=dropout)
@@ -100,29 +98,7 @@ class LabelQueryHead(Head):
         self.output_bias = nn.Parameter(torch.empty(num_labels))
         reset_output(self.output_weight, self.output_bias)
         if direct:
-            self._start_as_probe(num_channels, num_encoder_layers)
-
-    def standardize_features(self, num_channels: int) -> None:
-        """From now on, gives each of `num_channels` channels of the feature map mean 0 and variance 1.
-
-        Raises:
-            ConfigError: If the head is direct: its fitted projection standardizes the features as they are.
-        """
-        if self.direct:
-            raise ConfigError(
-                'model.attention = "direct" standardizes the features itself: '
-                "set model.feature_norm to false."
-            )
-        super().standardize_features(num_channels)
-
-    @torch.no_grad()
-    def fit_features(self, batches: Iterable[Float[Tensor, "_ C H W"]]) -> None:
-        """In a direct head, sets the projection to the main components of the features."""
-        if self.direct:
-            projection = cast(nn.Conv2d, self.input_projection)
-            weight, bias = main_components(batches, projection.out_channels)
-            projection.weight.copy_(weight[:, :, None, None])
-            cast(Tensor, projection.bias).copy_(bias)
+            self._start_as_probe(num_encoder_layers)
 
     def encode(self, features: Float[Tensor, "B C H W"]) -> tuple[Tensor, ...]:
         """Keys (memory with position) and values (memory), each (B, N, D)."""
@@ -175,28 +151,23 @@ class LabelQueryHead(Head):
         return sine_position_encoding(height, width, dim, device=features.device)
 
     @torch.no_grad()
-    def _start_as_probe(self, num_channels: int, num_encoder_layers: int) -> None:
+    def _start_as_probe(self, num_encoder_layers: int) -> None:
         """Lets a direct head begin at uniform attention and zero output.
 
         Raises:
-            ConfigError: If there are encoder layers, which would hide the features, or D is larger than C.
+            ConfigError: If there are encoder layers, which would hide the features.
         """
-        hidden_dim = self.label_queries.shape[1]
         if num_encoder_layers:
             raise ConfigError(
                 'model.attention = "direct" looks at the features themselves: '
                 "set model.num_encoder_layers to 0."
             )
-        if hidden_dim > num_channels:
-            raise ConfigError(
-                f'model.attention = "direct" has at most as many components as the backbone has channels '
-                f"({num_channels}): lower model.hidden_dim ({hidden_dim})."
-            )
-        self.input_projection.requires_grad_(False)
         nn.init.zeros_(self.label_queries)
         nn.init.zeros_(self.output_weight)
         for layer in self.decoder:
-            nn.init.zeros_(cast(DecoderLayer, layer).feedforward.contract.weight)
+            feedforward = cast(DecoderLayer, layer).feedforward
+            if feedforward is not None:
+                nn.init.zeros_(feedforward.contract.weight)
 
     def _logits(self, targets: Tensor, label_indices: Tensor | None) -> Tensor:
         weight = rows(self.output_weight, label_indices)

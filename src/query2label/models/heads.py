@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float, Int
@@ -86,9 +85,6 @@ class Head(nn.Module, ABC):
             f"A {type(self).__name__} has no attention maps per label: only a model with "
             'model.head = "query2label" can show where each label looked.'
         )
-
-    def fit_features(self, batches: Iterable[Float[Tensor, "_ C H W"]]) -> None:
-        """Lets the head adapt its start to feature maps of training images; most heads need nothing."""
 
     @torch.no_grad()
     def set_label_prior(self, prior: Float[Tensor, " K"]) -> None:

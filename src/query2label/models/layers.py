@@ -96,13 +96,27 @@ class FeedForward(nn.Module):
         return output
 
 
+def fed_forward(
+    tokens: Float[Tensor, "B T D"],
+    feedforward: nn.Module | None,
+    norm: nn.Module | None,
+    dropout: nn.Module | None = None,
+) -> Float[Tensor, "B T D"]:
+    """The last step of a layer: feed-forward, added and normalized; or nothing, where it has no such part."""
+    if feedforward is None or norm is None:
+        return tokens
+    change: Tensor = feedforward(tokens)
+    output: Tensor = norm(tokens + (change if dropout is None else dropout(change)))
+    return output
+
+
 class EncoderLayer(nn.Module):
     """Self-attention over the feature map, then feed-forward; each is added and then normalized.
 
     Args:
         dim: Width D.
         num_heads: Attention heads M.
-        feedforward_dim: Hidden width of the feed-forward part.
+        feedforward_dim: Hidden width of the feed-forward part; 0 leaves it out.
         dropout: In attention, feed-forward and residual branches.
     """
 
@@ -110,8 +124,8 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.self_attention = Attention(dim, num_heads, dropout=dropout)
         self.self_attention_norm = nn.LayerNorm(dim)
-        self.feedforward = FeedForward(dim, feedforward_dim, dropout=dropout)
-        self.feedforward_norm = nn.LayerNorm(dim)
+        self.feedforward = FeedForward(dim, feedforward_dim, dropout=dropout) if feedforward_dim else None
+        self.feedforward_norm = nn.LayerNorm(dim) if feedforward_dim else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -120,8 +134,7 @@ class EncoderLayer(nn.Module):
         """Tokens that have looked at one another; `position` joins queries and keys, not values."""
         placed = tokens + position
         tokens = self.self_attention_norm(tokens + self.dropout(self.self_attention(placed, placed, tokens)))
-        output: Tensor = self.feedforward_norm(tokens + self.dropout(self.feedforward(tokens)))
-        return output
+        return fed_forward(tokens, self.feedforward, self.feedforward_norm, self.dropout)
 
 
 class DecoderLayer(nn.Module):
@@ -130,7 +143,7 @@ class DecoderLayer(nn.Module):
     Args:
         dim: Width D.
         num_heads: Attention heads M.
-        feedforward_dim: Hidden width of the feed-forward part.
+        feedforward_dim: Hidden width of the feed-forward part; 0 leaves it out.
         dropout: In attention, feed-forward and residual branches.
         self_attention: Whether labels look at one another first.
         projections: Whether the cross-attention learns projections.
@@ -151,8 +164,8 @@ class DecoderLayer(nn.Module):
         self.self_attention_norm = nn.LayerNorm(dim) if self_attention else None
         self.cross_attention = Attention(dim, num_heads, dropout=dropout, projections=projections)
         self.cross_attention_norm = nn.LayerNorm(dim)
-        self.feedforward = FeedForward(dim, feedforward_dim, dropout=dropout)
-        self.feedforward_norm = nn.LayerNorm(dim)
+        self.feedforward = FeedForward(dim, feedforward_dim, dropout=dropout) if feedforward_dim else None
+        self.feedforward_norm = nn.LayerNorm(dim) if feedforward_dim else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -199,5 +212,4 @@ class DecoderLayer(nn.Module):
 
     def _finish(self, targets: Tensor, attended: Tensor) -> Tensor:
         targets = self.cross_attention_norm(targets + self.dropout(attended))
-        output: Tensor = self.feedforward_norm(targets + self.dropout(self.feedforward(targets)))
-        return output
+        return fed_forward(targets, self.feedforward, self.feedforward_norm, self.dropout)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from query2label.models.heads import rows
-from query2label.models.layers import DecoderLayer, EncoderLayer
+from query2label.models.layers import DecoderLayer, EncoderLayer, fed_forward
 from query2label.models.optimized_attention import (
     InferenceCrossAttention,
     LearnedQuery,
@@ -53,8 +53,7 @@ class InferenceEncoderLayer(nn.Module):
         query, key, value = (split_heads(part, self.num_heads) for part in (query, key, self.value(tokens)))
         attended = merge_heads(functional.scaled_dot_product_attention(query, key, value))
         tokens = self.self_attention_norm(tokens + self.output(attended))
-        output: Tensor = self.feedforward_norm(tokens + self.feedforward(tokens))
-        return output
+        return fed_forward(tokens, self.feedforward, self.feedforward_norm)
 
 
 class _InferenceDecoderLayer(nn.Module):
@@ -65,7 +64,7 @@ class _InferenceDecoderLayer(nn.Module):
     ) -> None:
         super().__init__()
         attention = layer.cross_attention
-        projected, dim = isinstance(attention.key, nn.Linear), len(layer.feedforward_norm.weight)
+        projected, dim = isinstance(attention.key, nn.Linear), len(layer.cross_attention_norm.weight)
         sizes = (num_tokens, num_labels, dim, attention.num_heads)
         self.cross_attention = InferenceCrossAttention(
             attention,
@@ -85,7 +84,7 @@ class _InferenceDecoderLayer(nn.Module):
         else:
             attended = self.cross_attention(query, *tokens)
         targets = self.cross_attention_norm(targets + attended)
-        return self.feedforward_norm(targets + self.feedforward(targets)), maps
+        return fed_forward(targets, self.feedforward, self.feedforward_norm), maps
 
 
 class FirstDecoderLayer(_InferenceDecoderLayer):

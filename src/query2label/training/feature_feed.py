@@ -13,7 +13,7 @@ from query2label.data.augment import mix_batch
 from query2label.data.randomness import derive_seed
 from query2label.models.query2label import Query2Label
 from query2label.training.features import FeatureCache
-from query2label.training.feeds import Feed, TrainingInputs, spread
+from query2label.training.feeds import Feed, TrainingInputs
 from query2label.training.plan import Indices
 from query2label.training.run_data import RunData
 
@@ -67,12 +67,6 @@ class FeatureFeed(Feed):
     def num_validation_batches(self, indices: Indices) -> int:
         """How many batches `validation` gives."""
         return len(self._validation_batches(indices))
-
-    def sample_features(self) -> Generator[Tensor, None, None]:
-        """Cached feature maps of some plain training images."""
-        indices = spread(len(self._targets))
-        for first in range(0, len(indices), self._config.train.batch_size):
-            yield self._train_cache.load(indices[first : first + self._config.train.batch_size])
 
     def _validation_batches(self, indices: Indices) -> list[Indices]:
         size = self._config.train.batch_size

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -20,9 +19,6 @@ from query2label.models.query2label import Query2Label
 from query2label.preprocess import PreprocessSpec
 from query2label.training.plan import Indices
 from query2label.training.run_data import RunData
-
-NUM_SAMPLED = 2000
-"""So many training images tell how features vary."""
 
 TrainingInputs = tuple[Tensor, Tensor, Indices]
 """Inputs, targets (both on the device), and which training images they are."""
@@ -49,15 +45,6 @@ class Feed(ABC):
     @abstractmethod
     def num_validation_batches(self, indices: Indices) -> int:
         """How many batches `validation` gives, broken images aside."""
-
-    @abstractmethod
-    def sample_features(self) -> Generator[Tensor, None, None]:
-        """Feature maps of some plain training images, spread over all, for heads that adapt their start."""
-
-
-def spread(num_images: int) -> Indices:
-    """Numbers of at most `NUM_SAMPLED` images, evenly spread over all."""
-    return np.unique(np.linspace(0, num_images - 1, min(num_images, NUM_SAMPLED)).astype(np.int64))
 
 
 class ImageFeed(Feed):
@@ -114,14 +101,6 @@ class ImageFeed(Feed):
     def num_validation_batches(self, indices: Indices) -> int:
         """How many batches `validation` gives, broken images aside."""
         return len(self._validation_batches(indices))
-
-    def sample_features(self) -> Generator[Tensor, None, None]:
-        """Feature maps of some plain training images, computed on the way."""
-        model = self._model.eval()
-        with torch.no_grad():
-            for batch in self._plain_batches(self._data.train, spread(len(self._data.train))):
-                yield model.forward_features(on_device(batch.images, self._device))
-        model.train()
 
     def _validation_batches(self, indices: Indices) -> EvalBatches:
         return self._plain_batches(self._data.val, indices)

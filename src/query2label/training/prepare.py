@@ -44,8 +44,6 @@ def prepare_run(
         _check_data(checkpoint, state)
         restore_model(start.model, checkpoint.tensors)  # before the feed: cached features are its backbone's
     feed = _feed(start, folder, config, ranks=ranks, reporter=reporter, stop=stop, broken=broken)
-    if checkpoint is None and start.transfer is None:
-        start.model.head.fit_features(feed.sample_features())
     learner = _learner(feed, config, ranks)
     if checkpoint is not None:
         state = _go_on(checkpoint, learner, reporter=reporter)

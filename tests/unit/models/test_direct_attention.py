@@ -1,13 +1,13 @@
 """Label queries that look at the features themselves: attention without learned projections."""
 
-import numpy as np
+import math
+
 import pytest
 import torch
 
 from query2label.config import ModelConfig
 from query2label.errors import ConfigError
 from query2label.models.build import build_head
-from query2label.models.components import main_components
 from query2label.models.head_query2label import LabelQueryHead
 
 
@@ -20,35 +20,15 @@ def _features(count: int = 40, channels: int = 12) -> torch.Tensor:
 
 def _head(num_channels: int = 12, **settings: object) -> LabelQueryHead:
     config = ModelConfig(
-        attention="direct", hidden_dim=8, num_heads=2, num_encoder_layers=0, dropout=0.0
+        attention="direct", feedforward_dim=0, num_heads=2, num_encoder_layers=0, dropout=0.0
     ).model_copy(update=settings)
     head = build_head(config, num_channels, 5)
     assert isinstance(head, LabelQueryHead)
     return head.eval()
 
 
-def test_main_components__are_those_of_standardized_averages() -> None:
-    features = _features()
-    weight, bias = main_components(features.split(7), 8)
-    tokens = features.permute(0, 2, 3, 1).reshape(-1, 12).double().numpy()
-    standardized = (features.double().numpy() - tokens.mean(0)[:, None, None]) / tokens.std(0)[:, None, None]
-    pooled = standardized.mean(axis=(2, 3))
-    _, _, directions = np.linalg.svd(pooled, full_matrices=False)
-    expected = np.abs(pooled @ directions[:8].T)  # the sign of a direction is nobody's
-    found = np.abs((features.mean(dim=(2, 3)) @ weight.T + bias).numpy())
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-
-
-def test_main_components__of_fewer_images_than_components_are_orthonormal() -> None:
-    weight, _ = main_components([_features(count=3)], 8)
-    tokens = _features(count=3).permute(0, 2, 3, 1).reshape(-1, 12)
-    directions = weight * tokens.std(dim=0, correction=0)
-    torch.testing.assert_close(directions @ directions.T, torch.eye(8), atol=1e-3, rtol=1e-3)
-
-
 def test_direct_head__begins_with_uniform_attention_and_the_label_prior() -> None:
     head = _head()
-    head.fit_features([_features()])
     prior = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
     head.set_label_prior(prior)
     logits, maps = head.forward_with_attention(_features(count=4))
@@ -56,49 +36,44 @@ def test_direct_head__begins_with_uniform_attention_and_the_label_prior() -> Non
     torch.testing.assert_close(maps[0], torch.full((4, 2, 5, 3, 2), 1 / 6))
 
 
-def test_direct_head__looks_by_the_dot_product_of_queries_and_components() -> None:
+def test_direct_head__looks_by_the_dot_product_of_queries_and_features() -> None:
     head = _head(num_decoder_layers=1)
-    head.fit_features([_features()])
     torch.nn.init.normal_(head.label_queries)
-    features = _features(count=2)
+    features = _features(count=2) / 100
     _, maps = head.forward_with_attention(features)
-    tokens = head.input_projection(features).flatten(2)  # (B, 8, N)
-    scores = torch.einsum("kmd,bmdn->bmkn", head.label_queries.reshape(5, 2, 4), tokens.reshape(2, 2, 4, 6))
-    torch.testing.assert_close(maps[0].flatten(3), (scores / 2).softmax(dim=-1))
+    queries, tokens = head.label_queries.reshape(5, 2, 6), features.reshape(2, 2, 6, 6)
+    scores = torch.einsum("kmd,bmdn->bmkn", queries, tokens) / math.sqrt(6)
+    torch.testing.assert_close(maps[0].flatten(3), scores.softmax(dim=-1))
 
 
-def test_direct_head__keeps_its_projection_and_learns_the_rest() -> None:
-    learning = {
-        name for name, parameter in _head(num_decoder_layers=1).named_parameters() if parameter.requires_grad
-    }
+def test_direct_head__scores_what_it_gathered_by_one_row_per_label() -> None:
+    head = _head(num_decoder_layers=1, num_heads=1)
+    head.standardize_features(12)
+    for parameter in (head.label_queries, head.output_weight, head.output_bias):
+        torch.nn.init.normal_(parameter)
+    features = _features(count=3)
+    head.feature_norm.momentum = 1.0  # the statistics are those of this batch
+    head.train()(features)
+    head.eval()
+    logits, maps = head.forward_with_attention(features)
+    mean, variance = features.mean(dim=(0, 2, 3)), features.var(dim=(0, 2, 3))
+    standardized = (features - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()
+    gathered = torch.einsum("bkhw,bchw->bkc", maps[0, :, 0], standardized)
+    normed = torch.nn.functional.layer_norm(gathered, (12,))
+    expected = (normed * head.output_weight).sum(-1) + head.output_bias
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_direct_head__learns_no_projections_and_no_feed_forward() -> None:
+    learning = {name for name, parameter in _head().named_parameters() if parameter.requires_grad}
     assert {name.partition(".")[0] for name in learning} == {
         "label_queries", "output_weight", "output_bias", "decoder", "decoder_norm",
     }  # fmt: skip
-    assert not any("cross_attention." in name for name in learning)
+    assert not any("cross_attention." in name or "feedforward" in name for name in learning)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_encoder_layers": 1}, "set model.num_encoder_layers to 0"),
-        ({"hidden_dim": 16}, r"has channels \(12\): lower model.hidden_dim \(16\)"),
-    ],
-)
-def test_direct_head__refuses_what_it_cannot_be(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        _head(**settings)
-
-
-def test_direct_head__refuses_features_that_are_standardized_twice() -> None:
+def test_direct_head__refuses_an_encoder() -> None:
     with pytest.raises(
-        ConfigError, match=r"standardizes the features itself: set model\.feature_norm to false"
+        ConfigError, match=r"looks at the features themselves: set model\.num_encoder_layers to 0"
     ):
-        _head().standardize_features(12)
-
-
-def test_projected_head__is_not_changed_by_fitting() -> None:
-    head = build_head(ModelConfig(hidden_dim=8, num_heads=2), 12, 5)
-    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    head.fit_features([_features()])
-    for name, tensor in head.state_dict().items():
-        torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
+        _head(num_encoder_layers=1)

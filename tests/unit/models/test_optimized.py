@@ -32,6 +32,13 @@ HEADS = {
     "feature norm": {"feature_norm": True},
     "direct": {"attention": "direct", "num_encoder_layers": 0},
     "direct, one layer": {"attention": "direct", "num_encoder_layers": 0, "num_decoder_layers": 1},
+    "direct, feature norm": {
+        "attention": "direct",
+        "num_encoder_layers": 0,
+        "hidden_dim": None,
+        "feature_norm": True,
+    },
+    "no feed-forward": {"feedforward_dim": 0},
     "linear": {"head": "linear"},
     "linear, feature norm": {"head": "linear", "feature_norm": True},
     "csra": {"head": "csra", "csra_num_heads": 4},
