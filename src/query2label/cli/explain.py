@@ -41,7 +41,7 @@ def explain_command(
         str | None,
         typer.Option(
             metavar="N|mean",
-            help="Attention of which decoder layer, from 1 on; unset: the last.",
+            help="Attention of which decoder layer, from 1 on; unset: their mean.",
             show_default=False,
         ),
     ] = None,

@@ -160,7 +160,7 @@ def _attention(
     head: HeadChoice | None,
 ) -> _Maps:
     _, attention = runtime.with_attention(pixels)
-    layer = attention.shape[1] if layer is None else layer
+    layer = "mean" if layer is None else layer
     head = "mean" if head is None else head
     maps = attention_of(attention, layer=layer, head="mean" if head == "each" else head)[0, indices]
     each = heads_of(attention, layer)[0].swapaxes(0, 1)[indices] if head == "each" else None

@@ -184,7 +184,7 @@ class Predictor:
             labels: Which labels to explain; unset: the (at most five) best predicted ones, or the best one.
             method: `attention` for heads that have it (a bundle, or a file exported with it), `gradcam` for
                 any bundle; `auto` is attention where there is some, else Grad-CAM.
-            layer: Of attention: a decoder layer from 1 on, or `mean`; unset: the last.
+            layer: Of attention: a decoder layer from 1 on, or `mean` over all; unset: `mean`.
             head: Of attention: a head from 1 on, or `mean`; `each` also gives each one's map. Unset: `mean`.
 
         An image that cannot be read is an `ImageError`, an unknown label a `DataError`, a method, layer or

@@ -76,7 +76,7 @@ def test_explain__writes_a_sheet_a_picture_per_label_and_the_maps(tmp_path: Path
         assert maps["heat"].shape == (1, 50, 70)
         assert maps["heat"].max() == 1
         assert maps["image_size"].tolist() == [50, 70]
-        assert (str(maps["method"]), str(maps["layer"]), str(maps["head"])) == ("attention", "2", "each")
+        assert (str(maps["method"]), str(maps["layer"]), str(maps["head"])) == ("attention", "mean", "each")
         assert maps["thresholds"] == [0.0]
 
     assert CliRunner().invoke(app, [*command, "--method", "gradcam"]).exit_code == 0

@@ -42,14 +42,14 @@ def image() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
 
 
-def test_explain__maps_are_the_last_layers_mean_over_heads(predictor: Predictor, image: Image.Image) -> None:
+def test_explain__maps_are_the_mean_over_layers_and_heads(predictor: Predictor, image: Image.Image) -> None:
     explanation = predictor.explain(image, labels=["bird", "cat"])
     assert list(explanation.maps) == ["bird", "cat"]
     pixels = torch.from_numpy(preprocess(image, predictor.bundle.preprocess)[None])
     with torch.inference_mode():
         _, attention = predictor.runtime.model.forward_with_attention(pixels)
     for label, index in (("bird", 2), ("cat", 0)):
-        expected = attention[-1, 0, :, index].mean(dim=0).numpy()
+        expected = attention[:, 0, :, index].mean(dim=(0, 1)).numpy()
         np.testing.assert_allclose(explanation.maps[label], expected, atol=1e-6)
         assert explanation.maps[label].sum() == pytest.approx(1, abs=1e-5)
     assert explanation.prediction == predictor(image)
@@ -99,7 +99,7 @@ def test_explain__takes_the_layer_and_head_that_are_asked_for(
     _, attention = predictor.runtime.with_attention(pixels)
     cow = attention[0, :, :, 3]
     expected = {
-        (None, None): cow[-1].mean(0),
+        (None, None): cow.mean((0, 1)),
         (1, None): cow[0].mean(0),
         (1, 3): cow[0, 2],
         ("mean", 2): cow[:, 1].mean(0),
@@ -109,7 +109,7 @@ def test_explain__takes_the_layer_and_head_that_are_asked_for(
     for (layer, head), cells in expected.items():
         explanation = predictor.explain(image, labels=["cow"], layer=layer, head=head)
         np.testing.assert_allclose(explanation.maps["cow"], cells, atol=1e-6)
-        assert (explanation.layer, explanation.head) == (layer or 2, head or "mean")
+        assert (explanation.layer, explanation.head) == (layer or "mean", head or "mean")
         assert explanation.maps["cow"].sum() == pytest.approx(1, abs=1e-5)
     each = predictor.explain(image, labels=["cow", "ant"], layer="mean", head="each").head_maps
     assert list(each) == ["cow", "ant"]
