@@ -7,7 +7,7 @@ where predictions and explanations show themselves). Nothing is downloaded.
 
 The data are scenes of real handwritten digits (from scikit-learn), and every tenth label is wrong as it
 happens: a digit was overlooked, or taken for another. Here the truth is known, so it can be told how many of
-the wrong labels are found; with your own data, you are the one who looks. It takes about two minutes of
+the wrong labels are found; with your own data, you are the one who looks. It takes one or two minutes of
 processor time; docs/fixing-labels.md shows what it prints.
 """
 

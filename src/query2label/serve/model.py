@@ -110,7 +110,7 @@ class ServedModel:
         if not attention or not isinstance(self.runtime, AttentiveRuntime):
             return [Scored(scores, None) for scores in self.bundle.scores(self.runtime(images))]
         logits, maps = self.runtime.with_attention(images)
-        rows = zip(self.bundle.scores(logits), attention_of(maps, layer=maps.shape[1]), strict=True)
+        rows = zip(self.bundle.scores(logits), attention_of(maps, layer="mean"), strict=True)
         return [Scored(scores, label_map) for scores, label_map in rows]
 
     def warm_up(self) -> None:
