@@ -42,7 +42,7 @@ class PredictJson(_Form):
 
     images: Annotated[list[EncodedImage | str], Field(min_length=1)]
     """Each with a name, or just the base64 text."""
-    labels: Annotated[list[str], Field(min_length=1)] | None = None
+    labels: Annotated[list[str], Field(min_length=1, max_length=20_000)] | None = None
     """Score and choose among these labels only."""
     top_k: Annotated[int, Field(ge=1)] | None = None
     """The so many best labels, whatever their thresholds; with `threshold`, at most so many that reach it."""

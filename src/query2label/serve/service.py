@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from query2label.errors import ImageError
 from query2label.inference.threads import usable_processors
-from query2label.serve.batching import Batcher
+from query2label.serve.batching import Batcher, Scored
 from query2label.serve.bodies import Buffers, Upload, read_upload
 from query2label.serve.limits import Limits
 from query2label.serve.metrics import Metrics
@@ -34,6 +34,14 @@ class Answered:
     body: bytes
     num_images: int
     num_broken: int
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An image of a request, and what the model gave for it, or why it could not be read."""
+
+    name: str | None
+    result: tuple[DecodedImage, Scored] | str
 
 
 class Service:
@@ -133,34 +141,39 @@ class Service:
 
     async def _answer(self, upload: Upload, query: PredictQuery) -> Answered:
         options = Options.of_query(query).joined(upload.options)
-        choice = await self._in_thread(self.model.choice, options)
+        choice = self.model.choice(options)
         images = enumerate(upload.images)
-        answers = await asyncio.gather(
-            *(self._one(image, upload.unreadable.get(index), choice) for index, image in images)
+        seen = await asyncio.gather(
+            *(self._see(image, upload.unreadable.get(index), choice) for index, image in images)
         )
-        return await self._in_thread(self._finished, answers, bool(options.attention))
+        return await self._in_thread(self._finished, seen, choice, bool(options.attention))
 
-    async def _one(self, image: SentImage, unreadable: str | None, choice: Choice) -> ImageAnswer:
+    async def _see(self, image: SentImage, unreadable: str | None, choice: Choice) -> _Seen:
         if unreadable is not None:
-            return ImageAnswer(name=image.name, error=unreadable)
+            return _Seen(image.name, unreadable)
         try:
             decoded = await self._in_thread(self._decode, image.data)
         except ImageError as error:
-            return ImageAnswer(name=image.name, error=str(error))
+            return _Seen(image.name, str(error))
         future = self._batcher.submit(decoded.pixels, attention=choice.wants_attention)
-        scored = await asyncio.wrap_future(future)
-        return await self._in_thread(self.model.answer, image.name, decoded, scored, choice)
+        return _Seen(image.name, (decoded, await asyncio.wrap_future(future)))
 
     def _decode(self, data: bytes) -> DecodedImage:
         with self.metrics.decode_seconds.time():
             return self.model.decode(data, max_pixels=self.limits.max_pixels)
 
-    def _finished(self, answers: list[ImageAnswer], asked_attention: bool) -> Answered:
+    def _finished(self, seen: list[_Seen], choice: Choice, asked_attention: bool) -> Answered:
         """The body of the answer.
 
         Raises:
             InvalidRequestError: If no image could be read.
         """
+        answers = [
+            ImageAnswer(name=image.name, error=image.result)
+            if isinstance(image.result, str)
+            else self.model.answer(image.name, *image.result, choice)
+            for image in seen
+        ]
         broken = [
             BrokenImage(index=index, name=answer.name, message=answer.error)
             for index, answer in enumerate(answers)

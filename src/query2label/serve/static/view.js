@@ -14,7 +14,7 @@ export const percent = (score) => `${(100 * score).toFixed(score > 0.995 || scor
 
 export function showModel(model) {
   const { runtime, labels, metrics } = model;
-  const quality = typeof metrics.map === "number" ? ` · ${(100 * metrics.map).toFixed(1)} mAP in validation` : "";
+  const quality = typeof metrics.mAP === "number" ? ` · ${(100 * metrics.mAP).toFixed(1)} mAP in validation` : "";
   element("model").textContent = `${labels.length} labels · ${runtime}${quality}`;
   const shown = labels.slice(0, 60).map(({ name }) => make("li", { textContent: name }));
   if (labels.length > shown.length) shown.push(make("li", { textContent: `and ${labels.length - shown.length} more` }));
