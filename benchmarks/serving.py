@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import contextlib
 import io
+import itertools
 import os
 import socket
 import subprocess
@@ -232,12 +233,12 @@ def throughput(model: Path, photos: list[bytes], seconds: float) -> tuple[Table,
     columns = ("clients", "server", "images/s", "p50 ms", "p95 ms", "p99 ms", "refused", "failed")
     table = Table(*columns, title="Throughput")
     best = 0.0
-    for clients in CLIENTS:
-        for kind, path in PATHS.items():
-            with server(kind, model) as (port, _):
-                requests = [post(path, photo) for photo in photos]
-                asyncio.run(closed_loop(port, requests, min(clients, 8), 1.0))  # warms up
-                load = asyncio.run(closed_loop(port, requests, clients, seconds))
+    requests = {kind: [post(path, photo) for photo in photos] for kind, path in PATHS.items()}
+    with server("q2l serve", model) as (ours, _), server("plain", model) as (plain, _):
+        ports = {"q2l serve": ours, "plain": plain}
+        for clients, kind in itertools.product(CLIENTS, PATHS):
+            asyncio.run(closed_loop(ports[kind], requests[kind], min(clients, 8), 1.0))  # warms up
+            load = asyncio.run(closed_loop(ports[kind], requests[kind], clients, seconds))
             if kind == "q2l serve":
                 best = max(best, load.rate())
             percentiles = (milliseconds(load.answered, percent) for percent in (50, 95, 99))
