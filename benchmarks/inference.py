@@ -1,188 +1,228 @@
-"""Scoring images: ours on each runtime against a plain implementation, in one run.
+"""Scoring images: ours on each runtime against a plain implementation.
 
-    python -m benchmarks.inference                                # three models, batch 1 and 8
-    python -m benchmarks.inference --models tiny --rounds 2       # does it run?
-    python -m benchmarks.inference --variants ours compiled       # torch.compile warms up for minutes
+    D="--data VOC2012 --out runs/inference"
+    python -m benchmarks.inference $D                                          # all of it, in one sitting
+    python -m benchmarks.inference $D --models r101-448 --backends onnx-int8 --batch 8       # a piece of it
+    python -m benchmarks.inference --out runs/inference --table                # what was measured so far
+    python -m benchmarks.inference --data VOC2012 --out runs/quick --quick --models laptop   # does it run?
 
-Weights are random: they do not change the time. The variants take turns in every round, so that a slow moment
-of the machine meets all of them; the table gives medians over the rounds, and medians of the ratio to `plain`
-within a round. `difference` is that of the scores from those of `plain`, at most, on random images.
+Each backend takes turns with `plain`, so that a slow moment of the machine meets both; the table gives
+medians over the rounds, and medians of the ratio to `plain` within a round. Every result is kept in `--out`,
+as are the exported files, so the table can be made in several sittings; what is asked for again is measured
+again.
 
-    plain     float32, eager, straightforward (`plain_model.py`)
-    ours      `model.optimize_for_inference()`, float32, eager
-    compiled  the same with torch.compile
-    bf16      the same in bfloat16
-    onnx      exported, ONNX Runtime, float32
-    openvino  exported, OpenVINO, float32
+    plain          float32, eager, straightforward (`plain_model.py`)
+    ours           `model.optimize_for_inference()`, float32, eager
+    compiled       the same with torch.compile, which takes minutes for the large models
+    bf16           the same by autocast in bfloat16
+    onnx           exported, ONNX Runtime, float32
+    onnx-int8      exported, ONNX Runtime, int8
+    openvino       exported, OpenVINO, float32
+    openvino-bf16  exported, OpenVINO, bfloat16
+    openvino-int8  exported, OpenVINO, int8
+
+Weights are random, which does not change the time, but for the model in the box (`builtin`): its mAP is
+measured on the labelled images of `--data`, and its int8 is held to that. Int8 is calibrated on photos of the
+split `train`. `difference` is that of the scores from those of `plain`, at most, on photos (without `--data`:
+noise); with random weights it says little about int8. `of peak` is what the matrix products and convolutions
+of the model take at the speed of a large float32 product on the same threads, over the time taken; int8 and
+bfloat16 can exceed 100 %.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import gc
+import json
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.plain_model import PlainQuery2Label
+from benchmarks.inference_backends import BACKENDS, MODELS, Candidate, Run
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from query2label.bundle import Bundle, scores_from_logits
-from query2label.config import ModelConfig, load_config
-from query2label.export.graph import ExportedModel
-from query2label.export.run import export_bundle
-from query2label.inference.runtimes import load_exported
+from query2label.bundle import scores_from_logits
+from query2label.evaluation.inputs import resolve_data
+from query2label.evaluation.scoring import score_images
 from query2label.inference.threads import choose_threads
-from query2label.models.build import build_model
-from query2label.models.query2label import Query2Label
-from query2label.preprocess import PreprocessSpec
+from query2label.metrics import mean_average_precision
+from query2label.storage import write_json
 
-Run = Callable[[np.ndarray], np.ndarray]
-
-VARIANTS = ("plain", "ours", "compiled", "bf16", "onnx", "openvino")
-FILES = {"onnx": "model.onnx", "openvino": "model.xml"}
-MODELS = ("r101-448", "cvt_w24-384", "laptop", "tiny")
+PEAK_SIDE = 2048
+"""Of the square matrices whose product gives the machine's peak."""
 
 
-def settings(name: str) -> tuple[ModelConfig, int, int]:
-    """Configuration, side of the images in pixels, and number of labels."""
-    if name == "laptop":
-        config = load_config("laptop")
-        return config.model.model_copy(update={"weights": "none"}), config.data.image_size[0], 20
-    if name == "tiny":
-        return ModelConfig(backbone="test_resnet", weights="none", hidden_dim=32), 64, 20
-    backbone, side, width = {"r101-448": ("resnet101", 448, 2048), "cvt_w24-384": ("cvt_w24", 384, 1024)}[
-        name
-    ]
-    return ModelConfig(backbone=backbone, weights="none", feedforward_dim=4 * width), side, 80
+@dataclass(frozen=True)
+class Result:
+    """What was measured of a model on a backend at a batch size; times are of the batch."""
+
+    model: str
+    backend: str
+    batch: int
+    seconds: float
+    times_plain: float
+    """Median over the rounds of `plain`'s time over this."""
+    difference: float
+    multiply_adds: int
+    """Of one image."""
+    peak: float
+    """Multiply-adds per second of a large float32 product."""
+    map: float | None
+    """Of the model in the box, in [0, 1]."""
+    conditions: str
+
+    @property
+    def of_peak(self) -> float:
+        """Share of the time that the model would take at the peak."""
+        return self.batch * self.multiply_adds / self.peak / self.seconds
 
 
-def build(name: str) -> Query2Label:
-    """The model with random weights, in evaluation mode."""
-    torch.manual_seed(0)
-    config, side, num_labels = settings(name)
-    model = build_model(config, num_labels, image_size=(side, side)).eval()
-    if config.attention == "direct":  # it starts at zero
-        torch.nn.init.normal_(model.head.output_weight, std=0.02)
-        torch.nn.init.normal_(model.head.label_queries, std=0.02)
-    model.bundle = Bundle(
-        model=config,
-        labels=tuple(f"label {index}" for index in range(num_labels)),
-        preprocess=PreprocessSpec(image_size=(side, side)),
-        thresholds=(0.5,) * num_labels,
-    )
-    return model
+@dataclass(frozen=True)
+class Sitting:
+    """How this run measures."""
 
+    out: Path
+    rounds: int
+    clock: Callable[[], float]
+    conditions: str
+    num_scored: int | None
+    """Labelled images for the mAP; None: all."""
 
-def in_torch(module: Callable[[Tensor], Tensor | tuple[Tensor, ...]]) -> Run:
-    """A torch module as a function of arrays."""
-
-    @torch.inference_mode()
-    def run(images: np.ndarray) -> np.ndarray:
-        output = module(torch.from_numpy(images))
-        return (output if isinstance(output, Tensor) else output[0]).numpy()
-
-    return run
-
-
-def variants(model: Query2Label, names: list[str], folder: Path, threads: int) -> dict[str, Run]:
-    """What is to be measured, by name; exported files are written to `folder`, and so verified."""
-    if {"onnx", "openvino"} & set(names):
-        model.save_pretrained(folder / "bundle")
-    runs: dict[str, Run] = {}
-    for name in names:
-        print(f"  preparing {name}", file=sys.stderr)
-        if name == "plain":
-            runs[name] = in_torch(PlainQuery2Label(model))
-        elif name == "ours":
-            runs[name] = in_torch(model.optimize_for_inference())
-        elif name == "compiled":
-            runs[name] = in_torch(torch.compile(model.optimize_for_inference()))
-        elif name == "bf16":
-            optimized = model.optimize_for_inference()
-            runs[name] = in_torch(ExportedModel(optimized, torch.bfloat16, attention=False))
-        else:
-            path = folder / FILES[name]
-            print(f"    {export_bundle(folder / 'bundle', path, to=name, threads=threads)}", file=sys.stderr)
-            runs[name] = load_exported(path, threads=threads)
-    return runs
-
-
-def measure(
-    runs: dict[str, Run], images: np.ndarray, rounds: int, clock: Callable[[], float]
-) -> dict[str, list[float]]:
-    """Seconds of each variant in each round; one more round, not counted, warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(rounds + 1):
-        for name, run in runs.items():
-            start = clock()
-            run(images)
-            if number:
-                seconds[name].append(clock() - start)
-    return seconds
-
-
-def add_rows(
-    table: Table, name: str, runs: dict[str, Run], batch_size: int, rounds: int, clock: Callable[[], float]
-) -> None:
-    """Measures one model at one batch size."""
-    side = settings(name)[1]
-    images = np.random.default_rng(0).normal(size=(batch_size, 3, side, side)).astype(np.float32)
-    reference = scores_from_logits(runs["plain"](images), 1.0)
-    seconds = measure(runs, images, rounds, clock)
-    for variant, run in runs.items():
-        difference = np.abs(scores_from_logits(run(images), 1.0) - reference).max()
-        ratio = statistics.median(p / s for p, s in zip(seconds["plain"], seconds[variant], strict=True))
-        median = statistics.median(seconds[variant])
-        table.add_row(
-            name,
-            str(batch_size),
-            variant,
-            f"{1e3 * median / batch_size:.1f}",
-            f"{batch_size / median:.2f}",
-            f"{ratio:.2f}",
-            f"{difference:.0e}",
+    def result(self, candidate: Candidate, backend: str, batch: int, mean_ap: float | None) -> Result:
+        """Measures a backend in turns with the plain model."""
+        runs = {name: candidate.run(name) for name in dict.fromkeys(("plain", backend))}
+        images = candidate.images(batch)
+        scores = {name: scores_from_logits(run(images), 1.0) for name, run in runs.items()}
+        seconds = self._rounds(runs, images)
+        return Result(
+            model=candidate.name,
+            backend=backend,
+            batch=batch,
+            seconds=statistics.median(seconds[backend]),
+            times_plain=statistics.median(
+                plain / own for plain, own in zip(seconds["plain"], seconds[backend], strict=True)
+            ),
+            difference=float(np.abs(scores[backend] - scores["plain"]).max()),
+            multiply_adds=candidate.multiply_adds(backend),
+            peak=self._peak(),
+            map=mean_ap,
+            conditions=self.conditions,
         )
-    table.add_section()
+
+    def mean_ap(self, candidate: Candidate, backend: str) -> float | None:
+        """Of the model in the box, where there are labelled images."""
+        if candidate.data is None or candidate.name != "builtin":
+            return None
+        labelled, _ = resolve_data(candidate.data, candidate.bundle, split="val", preferred=())
+        some = replace(labelled, samples=labelled.samples[: self.num_scored])
+        scored = score_images(candidate.run(backend), some, candidate.bundle.preprocess, batch_size=8)
+        return mean_average_precision(candidate.bundle.scores(scored.logits), scored.targets)
+
+    def _rounds(self, runs: dict[str, Run], images: np.ndarray) -> dict[str, list[float]]:
+        """Seconds of each in each round; one more round, not counted, warms up."""
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for number in range(self.rounds + 1):
+            for name, run in runs.items():
+                start = self.clock()
+                run(images)
+                if number:
+                    seconds[name].append(self.clock() - start)
+        return seconds
+
+    def _peak(self) -> float:
+        matrix, best = torch.ones(PEAK_SIDE, PEAK_SIDE), float("inf")
+        for _ in range(self.rounds + 1):
+            start = self.clock()
+            matrix @ matrix
+            best = min(best, self.clock() - start)
+        return PEAK_SIDE**3 / best
+
+
+def measure(sitting: Sitting, candidate: Candidate, backends: list[str], batches: list[int]) -> None:
+    """Stores the results of one model, each as soon as it is there."""
+    for backend in backends:
+        mean_ap = sitting.mean_ap(candidate, backend)
+        for batch in batches:
+            result = sitting.result(candidate, backend, batch, mean_ap)
+            write_json(sitting.out / "results" / f"{candidate.name}_{backend}_{batch}.json", asdict(result))
+            print(f"{candidate.name} {backend} batch {batch}: {result.times_plain:.2f} x plain")
+            gc.collect()
+
+
+def print_table(out: Path) -> None:
+    """All results that are in the folder."""
+    results = [
+        Result(**json.loads(path.read_text(encoding="utf-8"))) for path in (out / "results").glob("*.json")
+    ]
+    results.sort(key=lambda each: (MODELS.index(each.model), each.batch, BACKENDS.index(each.backend)))
+    table = Table(title="\n".join(sorted({each.conditions for each in results})))
+    columns = "batch backend ms/image images/s x+plain difference mAP G+multiply-adds of+peak"
+    for column in ("model", *columns.split()):
+        table.add_column(
+            column.replace("+", " "), justify="left" if column in {"model", "backend"} else "right"
+        )
+    for each in results:
+        table.add_row(
+            each.model,
+            str(each.batch),
+            each.backend,
+            f"{1e3 * each.seconds / each.batch:.1f}",
+            f"{each.batch / each.seconds:.2f}",
+            f"{each.times_plain:.2f}",
+            f"{each.difference:.0e}",
+            "" if each.map is None else f"{100 * each.map:.2f}",
+            f"{each.multiply_adds / 1e9:.2f}",
+            f"{100 * each.of_peak:.0f} %",
+        )
+    Console(width=120).print(table)
 
 
 def main() -> None:
-    """Measures what was asked for, and prints one table."""
+    """Measures what is asked for, and prints the table of all that was measured so far."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS[:3])
-    parser.add_argument(
-        "--variants", nargs="+", choices=VARIANTS, default=[name for name in VARIANTS if name != "compiled"]
-    )
-    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--out", type=Path, required=True, help="folder of exported files and results")
+    parser.add_argument("--data", type=Path, help="labelled photos in splits train and val, for int8")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS[:4])
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, help="unset: as many as this process may use")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: where others work too")
+    parser.add_argument("--quick", action="store_true", help="batch 1, two rounds, few photos")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
     chosen = parser.parse_args()
+    if chosen.table:
+        print_table(chosen.out)
+        return
+    if chosen.data is None and any("int8" in backend for backend in chosen.backends):
+        parser.error("int8 is calibrated on photos: give --data, or --backends without int8.")
     threads = choose_threads(chosen.threads)
     torch.set_num_threads(threads)
-    clock = time.process_time if chosen.clock == "cpu" else time.perf_counter
-    names = ["plain", *(name for name in VARIANTS[1:] if name in chosen.variants)]
-
-    table = Table(
-        title=f"{threads} threads, {chosen.rounds} rounds, {chosen.clock} time, torch {torch.__version__}"
+    rounds, batches, num_photos, num_scored = (
+        (2, [1], 4, 48) if chosen.quick else (chosen.rounds, chosen.batch, max(32, *chosen.batch), None)
     )
-    for column in ("model", "batch", "variant", "ms/image", "images/s", "x plain", "difference"):
-        table.add_column(column, justify="left" if column in {"model", "variant"} else "right")
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    sitting = Sitting(
+        out=chosen.out,
+        rounds=rounds,
+        clock=time.process_time if chosen.clock == "cpu" else time.perf_counter,
+        conditions=f"{today}, {threads} threads, {rounds} rounds, {chosen.clock} time, "
+        f"torch {torch.__version__}",
+        num_scored=num_scored,
+    )
+    (chosen.out / "results").mkdir(parents=True, exist_ok=True)
     for name in chosen.models:
-        print(name, file=sys.stderr)
-        with tempfile.TemporaryDirectory() as folder:
-            runs = variants(build(name), names, Path(folder), threads)
-            for batch_size in chosen.batch_sizes:
-                add_rows(table, name, runs, batch_size, chosen.rounds, clock)
-    Console(width=100).print(table)
+        candidate = Candidate.load(name, chosen.out / name, chosen.data, num_photos, threads)
+        measure(sitting, candidate, chosen.backends, batches)
+    print_table(chosen.out)
 
 
 if __name__ == "__main__":
