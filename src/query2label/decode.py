@@ -209,7 +209,8 @@ def _decode(file: _File, num_bytes: int, max_pixels: int, enough: EnoughSize | N
     refuse_lying_header(image, start, num_bytes)
     beyond = (0.0, 0.0, 0.0, 0.0)
     with _explained_decoding():
-        if enough is not None:
+        # Of JPEG files alone: to tell its orientation a PNG is decoded, and what is damaged passed over.
+        if enough is not None and image.format == "JPEG":
             beyond = _reduce(image, enough(_displayed_size(image)))
         image.load()
     displayed = _displayed(image)
