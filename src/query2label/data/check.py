@@ -250,13 +250,15 @@ def _conflicts(dataset: Dataset, samples: Sequence[Sample]) -> tuple[str, ...]:
 
 
 def _label_warnings(dataset: Dataset, counts: Iterable[LabelCounts]) -> list[str]:
+    warnings = [f"{problem}." for problem in dataset.warnings[:_NUM_NAMED]]
+    warnings += [f"{more:,} more of this kind."] if (more := len(dataset.warnings) - _NUM_NAMED) > 0 else []
     without: dict[str, list[str]] = {}
     for entry in counts:
         missing = [split for split, number in entry.positive.items() if not number]
         if missing:
             where = "" if len(missing) == len(entry.positive) else f" of {' or '.join(missing)}"
             without.setdefault(where, []).append(entry.label)
-    warnings = [f"No image{where} has {_named(labels)}." for where, labels in without.items()]
+    warnings += [f"No image{where} has {_named(labels)}." for where, labels in without.items()]
     alike: dict[str, list[str]] = {}
     for label in dataset.labels:
         alike.setdefault(" ".join(label.casefold().split()), []).append(label)

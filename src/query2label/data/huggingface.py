@@ -22,7 +22,7 @@ from query2label.data.contents import MAX_IMAGE_BYTES, FileSlice
 from query2label.data.hub_files import HubFile, hub_files, looks_saved, parquet_files
 from query2label.data.hub_rows import HubRows, hub_rows
 from query2label.data.hub_schema import has_images, parquet_schema
-from query2label.data.label_values import in_order, judged_once, named_labels
+from query2label.data.label_values import IndexLists, in_order, judged_once, named_labels
 from query2label.data.named_images import NamedImage, as_samples, used_labels
 from query2label.data.samples import Dataset, Problem, ProblemError
 from query2label.data.shard_samples import place_in
@@ -49,6 +49,8 @@ def read(path: Path, *, labels: LabelSet | None = None) -> Dataset:
     reader = _Reader(problems)
     files = [HubFile(path, split_of_shard(Path(path.name)))] if path.is_file() else hub_files(path, problems)
     images = [image for file in files for image in reader.images(file)]
+    if reader.names is None:
+        reader.lists.check(None)
     if not images:
         refuse_empty(path, "row", problems)
     label_set = labels or reader.names or in_order(used_labels(path, images))
@@ -85,6 +87,7 @@ class _Reader:
         self.names: LabelSet | None = None
         self.spare: dict[str, None] = {}
         self.unjudged: list[NamedImage] = []
+        self.lists = IndexLists()
         self._first: Path | None = None
 
     def images(self, file: HubFile) -> Iterator[NamedImage]:
@@ -119,6 +122,7 @@ class _Reader:
         if value is None or value == -1:
             self.unjudged.append(image)
             return image
+        self.lists.add(value, place)
         positive = named_labels(value, self.names)
         image.lines = dict.fromkeys(positive)
         image.unknown = judged_once(positive, named_labels([] if unknown is None else unknown, self.names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,7 +27,7 @@ class LabelCells:
     """Gives the positive and the unknown labels of each row."""
 
     of_row: Callable[[int], tuple[Names, Names]]
-    """Row number -> names; raises a `DataError` that says what is wrong in the row."""
+    """Row number -> names, perhaps repeated; raises a `DataError` that says what is wrong in the row."""
     columns: tuple[str, ...]
     """The columns that were used."""
     labels: LabelSet | None = None
@@ -155,7 +156,7 @@ def _names(cell: Any, delimiter: str | None) -> Names:
         return ()
     if isinstance(cell, str):
         parts = cell.split(delimiter) if delimiter is not None else [cell]
-        return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+        return _once_if_numbers(tuple(part.strip() for part in parts if part.strip()))
     if isinstance(cell, list):
         return _checked_list(cell)
     if isinstance(cell, int) and not isinstance(cell, bool):
@@ -183,4 +184,24 @@ def _checked_list(value: list[Any]) -> Names:
     for name in value:
         if not isinstance(name, str | int) or isinstance(name, bool):
             raise DataError(f"the list of labels has {name!r} in it: expected texts")
-    return tuple(dict.fromkeys(str(name).strip() for name in value))
+    return _once_if_numbers(tuple(str(name).strip() for name in value))
+
+
+def _once_if_numbers(names: Names) -> Names:
+    """The names, if no number is there twice; a repeated name is a slip, 1 and 0 for every label are not.
+
+    Raises:
+        DataError: If a number is.
+    """
+    twice = next((name for name in repeated(names) if name.isdecimal()), None)
+    if twice is not None:
+        raise DataError(
+            f"the labels have {twice} in them twice: give the labels that are there, not a 1 or 0 for every "
+            "label (or a column for each)"
+        )
+    return names
+
+
+def repeated(names: Names) -> Names:
+    """Those that are there more than once."""
+    return tuple(name for name, count in Counter(names).items() if count > 1)

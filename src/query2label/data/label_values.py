@@ -3,11 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from query2label.data.annotation_files import check_label_name
+from query2label.data.samples import ProblemError
 from query2label.errors import DataError
 from query2label.labels import LabelSet
+
+
+class IndexLists:
+    """Tells lists of indices from lists with a 1 or 0 for each of two labels, which look alike.
+
+    If every list of some data has two numbers, each 0 or 1, they are not indices: every image would have both
+    labels. One other value, say `[1]` or `[]`, tells that they are. (With more labels, a 1 or 0 for each
+    repeats a number, which `named_labels` refuses.)
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[Path, int | None] | None = None
+        self._told = False
+
+    def add(self, value: Any, path: Path, line: int | None = None) -> None:
+        """Takes the labels of one image, as they stand at a place."""
+        if not (isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_target, value))):
+            self._told = True
+        elif self._first is None:
+            self._first = (path, line)
+
+    def check(self, names: LabelSet | None) -> None:
+        """Refuses the data if nothing tells; `names` are what indices would count.
+
+        Raises:
+            ProblemError: If every list may be a 1 or 0 for each of two labels.
+        """
+        if self._first is not None and not self._told and (names is None or len(names) == 2):
+            path, line = self._first
+            message = (
+                "has two labels that are 0 or 1, as has every other image, which reads as a 1 or 0 for each "
+                "of two labels: write names, or only the indices of the labels that are there ([1] for 0, 1)"
+            )
+            raise ProblemError(path, message, line)
 
 
 def named_labels(value: Any, names: LabelSet | None) -> tuple[str, ...]:
@@ -65,6 +101,10 @@ def _name(index: int, names: LabelSet | None) -> str:
     if index >= len(names):
         raise DataError(f"label index {index} is outside of the {len(names)} labels that are named")
     return names[index]
+
+
+def _is_target(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value in {0, 1}
 
 
 def _shortened(value: Any) -> str:

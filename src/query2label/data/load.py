@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from query2label.data.annotation_files import split_name
-from query2label.data.readers import READERS, ReadOptions, find_reader, read_as
+from query2label.data.readers import ReadOptions, find_reader, read_as
 from query2label.data.samples import Dataset
 from query2label.errors import DataError
 from query2label.formats import DataFormat, DataFormatOrAuto, Difficult
@@ -74,15 +74,18 @@ def detect_format(path: Path) -> DataFormat:
     """The layout of the data at `path`, by the names of the files there.
 
     Raises:
-        DataError: If it is none of the known ones; the message says what was looked for.
+        DataError: If it is none of the known ones; the message names the simplest.
     """
     try:
         found = find_reader(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     if found is None:
-        *others, last = (reader.looked_for for reader in READERS.values())
-        raise DataError(f"{path} has no known layout: looked for {', '.join(others)}, and {last}.")
+        raise DataError(
+            f"{path} has no known layout: add a table of images and labels (labels.csv), a .txt of labels "
+            "beside each image, or one folder per label; docs/your-data.md shows all layouts, "
+            "`q2l data check --help` names them."
+        )
     return found
 
 

@@ -17,13 +17,12 @@ from query2label.data import (
     nuswide,
     openimages,
     sidecar,
-    table,
+    tables,
     vg500,
     voc,
     webdataset,
     yolo,
 )
-from query2label.data.columns import TABLE_SUFFIXES
 from query2label.data.samples import Dataset
 from query2label.errors import DataError
 from query2label.formats import DataFormat, Difficult
@@ -50,8 +49,6 @@ class Reader:
 
     finds: Callable[[Path], bool]
     """Whether the file or folder has this layout, by the names of files (and the start of one at most)."""
-    looked_for: str
-    """What `finds` looks for, for the message that says that nothing was found."""
     read: Callable[..., Dataset]
     """`read(path, labels=..., ...)`, with those of the options that it takes."""
     takes: frozenset[Option] = frozenset()
@@ -62,79 +59,68 @@ class Reader:
 READERS: Final[dict[DataFormat, Reader]] = {
     "voc": Reader(
         voc.looks_like,
-        "PASCAL VOC (ImageSets/Main)",
         voc.read,
         frozenset({"image_root", "check_files", "difficult", "only_split"}),
     ),
     "nuswide": Reader(
         nuswide.looks_like,
-        "NUS-WIDE (Groundtruth/TrainTestLabels, or train.txt with 81 columns)",
         nuswide.read,
         frozenset({"image_root", "check_files"}),
     ),
     "vg500": Reader(
         vg500.looks_like,
-        "Visual Genome 500 (vg_category_500_labels_index.json)",
         vg500.read,
         frozenset({"image_root", "check_files"}),
     ),
     "openimages": Reader(
         openimages.looks_like,
-        "Open Images (*-annotations-human-imagelabels*.csv)",
         openimages.read,
         frozenset({"image_root", "check_files"}),
     ),
     "cvat": Reader(
         cvat.looks_like,
-        "CVAT for images (annotations.xml)",
         cvat.read,
         frozenset({"image_root", "check_files"}),
         reads_files=True,
     ),
     "labelstudio": Reader(
         labelstudio.looks_like,
-        "a Label Studio export (.json)",
         labelstudio.read,
         frozenset({"image_root", "check_files"}),
         reads_files=True,
     ),
     "datumaro": Reader(
         datumaro.looks_like,
-        "Datumaro (annotations/*.json)",
         datumaro.read,
         frozenset({"image_root", "check_files"}),
         reads_files=True,
     ),
     "yolo": Reader(
         yolo.looks_like,
-        "YOLO (data.yaml, or classes.txt and .txt files of boxes)",
         yolo.read,
         frozenset({"image_root", "check_files", "only_split"}),
         reads_files=True,
     ),
     "huggingface": Reader(
         huggingface.looks_like,
-        "Hugging Face datasets (*-of-*.parquet, dataset_dict.json)",
         huggingface.read,
         reads_files=True,
     ),
-    "webdataset": Reader(webdataset.looks_like, "WebDataset (*.tar)", webdataset.read, reads_files=True),
+    "webdataset": Reader(webdataset.looks_like, webdataset.read, reads_files=True),
     "coco": Reader(
         coco.looks_like,
-        "COCO (annotations/instances_*.json)",
         coco.read,
         frozenset({"image_root", "check_files", "only_split"}),
         reads_files=True,
     ),
     "table": Reader(
-        table.looks_like,
-        f"a table (*{', *'.join(TABLE_SUFFIXES)})",
-        table.read,
+        tables.looks_like,
+        tables.read,
         frozenset({"image_root", "check_files"}),
         reads_files=True,
     ),
-    "sidecar": Reader(sidecar.looks_like, "images with .txt files beside them", sidecar.read),
-    "folders": Reader(folders.looks_like, "one folder of images per label", folders.read),
+    "sidecar": Reader(sidecar.looks_like, sidecar.read),
+    "folders": Reader(folders.looks_like, folders.read),
 }
 """By name; the first whose `finds` says yes is taken, so the more particular ones come first."""
 

@@ -139,6 +139,8 @@ class Dataset:
     """What was wrong and left out; `load_dataset` refuses these unless told otherwise."""
     notes: Sequence[str] = field(default=())
     """What was left out on purpose and is no mistake, one sentence each."""
+    warnings: Sequence[Problem] = field(default=())
+    """What could be read, but is hardly meant so."""
 
     def __len__(self) -> int:
         return len(self.samples)

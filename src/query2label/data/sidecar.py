@@ -50,10 +50,11 @@ def read(path: Path, *, labels: LabelSet | None = None) -> Dataset:
         `ProblemError` if `labels.txt` cannot be read, or no image has a label.
     """
     problems: list[Problem] = []
+    warnings: list[Problem] = []
     images: list[_Image] = []
     root = ImageRoot(path)
     for folder, names in walk_files(path):
-        images += _folder_images(root, folder, names, problems)
+        images += _folder_images(root, folder, names, problems, warnings)
     label_set = labels or label_file(path) or _used(path, images, problems)
     samples = []
     for image in images:
@@ -62,7 +63,7 @@ def read(path: Path, *, labels: LabelSet | None = None) -> Dataset:
             samples.append(Sample(image.path, positive, split=image.split))
         except ProblemError as error:
             problems.append(error.problem)
-    return Dataset(label_set, samples, path, "sidecar", problems)
+    return Dataset(label_set, samples, path, "sidecar", problems, warnings=warnings)
 
 
 def looks_like(path: Path) -> bool:
@@ -83,7 +84,9 @@ def label_file(path: Path) -> LabelSet | None:
     return read_label_names(files[0])
 
 
-def _folder_images(root: ImageRoot, folder: Path, names: list[str], problems: list[Problem]) -> list[_Image]:
+def _folder_images(
+    root: ImageRoot, folder: Path, names: list[str], problems: list[Problem], warnings: list[Problem]
+) -> list[_Image]:
     split = split_of(folder.relative_to(root.folder))
     images: list[_Image] = []
     with_image: dict[str, str] = {}
@@ -97,7 +100,7 @@ def _folder_images(root: ImageRoot, folder: Path, names: list[str], problems: li
         try:
             for each in (name, file.name):
                 _check_inside(root, folder, each)
-            images.append(_Image(path, file, _names(file), split))
+            images.append(_Image(path, file, _names(file, warnings), split))
         except ProblemError as error:
             problems.append(error.problem)
     if with_image:
@@ -116,7 +119,7 @@ def _check_inside(root: ImageRoot, folder: Path, name: str) -> None:
         raise ProblemError(folder / name, str(error)) from error
 
 
-def _names(file: Path) -> dict[str, int]:
+def _names(file: Path, warnings: list[Problem]) -> dict[str, int]:
     names: dict[str, int] = {}
     for number, line in enumerate(read_text(file, max_bytes=_MAX_LABEL_FILE_BYTES).split("\n"), start=1):
         if is_yolo_line(line):
@@ -124,8 +127,10 @@ def _names(file: Path) -> dict[str, int]:
             raise ProblemError(file, reason, number)
         for part in line.split(","):
             name = part.strip()
-            if name:
-                names.setdefault(name, number)
+            if name in names:
+                warnings.append(Problem(file, f"label {name!r} is given twice", number))
+            elif name:
+                names[name] = number
     return names
 
 

@@ -33,7 +33,9 @@ from query2label.data.label_cells import (
     looks_like_targets,
     one_column_per_label,
     one_label_column,
+    repeated,
 )
+from query2label.data.label_values import IndexLists
 from query2label.data.samples import Dataset, Problem, ProblemError, Sample
 from query2label.errors import DataError
 from query2label.labels import LabelSet
@@ -74,7 +76,8 @@ def read(
     cells = _label_cells(columns, fixed)
     problems = [*columns.problems, *cells.problems]
     root = ImageRoot(image_root or table.parent, check_files=check_files)
-    rows = _rows(columns, cells, root, problems)
+    warnings: list[Problem] = []
+    rows = _rows(columns, cells, root, problems, warnings, has_label_set=fixed is not None)
     if not rows and problems:
         first = problems[0]
         raise ProblemError(
@@ -83,7 +86,7 @@ def read(
     label_set = fixed or cells.labels or _used_labels(table, rows)
     samples = _samples(table, rows, label_set, problems)
     problems.sort(key=lambda problem: problem.line or 0)
-    return Dataset(label_set, samples, path, "table", problems, _notes(columns, cells))
+    return Dataset(label_set, samples, path, "table", problems, _notes(columns, cells), warnings)
 
 
 def looks_like(path: Path) -> bool:
@@ -153,7 +156,15 @@ def _named(columns: Columns) -> str:
     return ", ".join(map(repr, list(columns.cells)[:8])) + (" ..." if len(columns.cells) > 8 else "")
 
 
-def _rows(columns: Columns, cells: LabelCells, root: ImageRoot, problems: list[Problem]) -> list[_Row]:
+def _rows(
+    columns: Columns,
+    cells: LabelCells,
+    root: ImageRoot,
+    problems: list[Problem],
+    warnings: list[Problem],
+    *,
+    has_label_set: bool,
+) -> list[_Row]:
     image_column = columns.find(IMAGE_COLUMNS)
     if image_column is None:
         raise ProblemError(
@@ -166,6 +177,7 @@ def _rows(columns: Columns, cells: LabelCells, root: ImageRoot, problems: list[P
     splits = columns.cells[split_column] if split_column is not None else [None] * len(columns.lines)
     rows: list[_Row] = []
     names = ArchiveNames(root)
+    lists = IndexLists()
     first_lines: dict[Path, int] = {}
     for place, (line, image, split) in enumerate(
         zip(columns.lines, columns.cells[image_column], splits, strict=True)
@@ -176,10 +188,19 @@ def _rows(columns: Columns, cells: LabelCells, root: ImageRoot, problems: list[P
                 raise DataError(f"image {image!r} stands already in line {first_lines[path]}: one row each")
             first_lines[path] = line
             positive, unknown = cells.of_row(place)
-            rows.append(_Row(path, content, positive, unknown, _split(split), line))
+            lists.add([int(name) if name in {"0", "1"} else name for name in positive], columns.path, line)
+            rows.append(_Row(path, content, _once(positive), _once(unknown), _split(split), line))
+            twice = repeated(positive)
+            warnings += [Problem(columns.path, f"label {name!r} is given twice", line) for name in twice]
         except DataError as error:
             problems.append(Problem(columns.path, str(error), line))
+    if cells.labels is None and not has_label_set:
+        lists.check(None)
     return rows
+
+
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 def _image_name(cell: Any) -> str:

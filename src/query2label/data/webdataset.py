@@ -26,7 +26,7 @@ from query2label.data.annotation_files import parse_json
 from query2label.data.columns import LABEL_COLUMNS, UNKNOWN_COLUMNS
 from query2label.data.contents import FileSlice
 from query2label.data.image_root import refuse_outside
-from query2label.data.label_values import in_order, judged_once, named_labels
+from query2label.data.label_values import IndexLists, in_order, judged_once, named_labels
 from query2label.data.named_images import NamedImage, as_samples, used_labels
 from query2label.data.samples import Dataset, Problem, ProblemError
 from query2label.data.shard_samples import LABEL_KINDS, ShardSample, place_in, samples_of
@@ -60,12 +60,15 @@ def read(path: Path, *, labels: LabelSet | None = None) -> Dataset:
     names = label_file(folder)
     problems: list[Problem] = []
     images: list[NamedImage] = []
+    lists = IndexLists()
     for shard in shards:
         try:
             refuse_outside(shard, folder)
-            images += _shard_images(shard, split_of_shard(shard.relative_to(folder)), names, problems)
+            split = split_of_shard(shard.relative_to(folder))
+            images += _shard_images(shard, split, names, problems, lists)
         except ProblemError as error:
             problems.append(error.problem)
+    lists.check(names)
     if not images:
         refuse_empty(path, "sample", problems)
     label_set = labels or names or in_order(used_labels(path, images))
@@ -97,7 +100,7 @@ def _begins_with_a_sample(shard: Path) -> bool:
 
 
 def _shard_images(
-    shard: Path, split: str | None, names: LabelSet | None, problems: list[Problem]
+    shard: Path, split: str | None, names: LabelSet | None, problems: list[Problem], lists: IndexLists
 ) -> Iterator[NamedImage]:
     members: list[Member] = []
     try:
@@ -108,7 +111,7 @@ def _shard_images(
     for sample in samples_of(shard, members, problems):
         try:
             image = sample.image()
-            positive, unknown = _labels(sample, names)
+            positive, unknown = _labels(sample, names, lists)
         except ProblemError as error:
             problems.append(error.problem)
             continue
@@ -117,7 +120,9 @@ def _shard_images(
         yield NamedImage(path, split, path, lines=dict.fromkeys(positive), unknown=unknown, content=content)
 
 
-def _labels(sample: ShardSample, names: LabelSet | None) -> tuple[tuple[str, ...], frozenset[str]]:
+def _labels(
+    sample: ShardSample, names: LabelSet | None, lists: IndexLists
+) -> tuple[tuple[str, ...], frozenset[str]]:
     """The labels that are there, and those that are unknown.
 
     Raises:
@@ -126,12 +131,15 @@ def _labels(sample: ShardSample, names: LabelSet | None) -> tuple[tuple[str, ...
     for kind in LABEL_KINDS:
         if kind not in sample.labels or (kind == "txt" and len(sample.labels) > 1):
             continue
+        place = place_in(sample.shard, sample.labels[kind].name)
         try:
-            found = _parse(kind, sample.label_text(kind), names)
+            found = _parse(kind, sample.label_text(kind))
+            if found is not None:
+                lists.add(found[0], place)
+                positive, unknown = (named_labels(value, names) for value in found)
+                return positive, judged_once(positive, unknown)
         except DataError as error:
-            raise ProblemError(place_in(sample.shard, sample.labels[kind].name), str(error)) from error
-        if found is not None:
-            return found
+            raise ProblemError(place, str(error)) from error
     if "json" in sample.labels:
         wanted = ", ".join(map(repr, LABEL_COLUMNS[:4]))
         raise ProblemError(
@@ -144,22 +152,20 @@ def _labels(sample: ShardSample, names: LabelSet | None) -> tuple[tuple[str, ...
     )
 
 
-def _parse(kind: str, text: str, names: LabelSet | None) -> tuple[tuple[str, ...], frozenset[str]] | None:
-    """What one member says; None where it says nothing of labels."""
+def _parse(kind: str, text: str) -> tuple[Any, Any] | None:
+    """The labels that are there and the unknown ones, as one member has them; None where it has none."""
     if kind == "txt":
-        return named_labels([line for line in text.splitlines() if line.strip()], names), frozenset()
+        return [line for line in text.splitlines() if line.strip()], []
     if kind == "cls":
-        return named_labels([_index(part) for part in re.split(r"[\s,]+", text) if part], names), frozenset()
+        return [_index(part) for part in re.split(r"[\s,]+", text) if part], []
     value = parse_json(text)
     if isinstance(value, dict):
         value = {str(key).lower(): part for key, part in value.items()}
         column = next((name for name in LABEL_COLUMNS if name in value), None)
         if column is None:
             return None
-        positive = named_labels(value[column], names)
-        unknown: Any = next((value[name] for name in UNKNOWN_COLUMNS if name in value), [])
-        return positive, judged_once(positive, named_labels(unknown, names))
-    return named_labels(value, names), frozenset()
+        return value[column], next((value[name] for name in UNKNOWN_COLUMNS if name in value), [])
+    return value, []
 
 
 def _index(text: str) -> int:

@@ -99,13 +99,12 @@ def test_detect_format__looks_at_the_start_of_files(
 
 
 @pytest.mark.parametrize("files", [[], ["a.jpg"], ["notes.md"], ["set/a.jpg", "set/labels.csv"]])
-def test_detect_format__says_what_was_looked_for(
-    make_text: MakeText, tmp_path: Path, files: list[str]
-) -> None:
+def test_detect_format__says_what_to_do(make_text: MakeText, tmp_path: Path, files: list[str]) -> None:
     for file in files:
         make_text(file, "")
     with pytest.raises(
-        DataError, match=r"has no known layout: looked for PASCAL VOC.*COCO.*a table \(\*.csv.*\.txt.*label"
+        DataError,
+        match=r"has no known layout: add a table .*labels.csv.*, a \.txt .* one folder per label; docs/your-",
     ):
         detect_format(tmp_path)
 

@@ -87,3 +87,11 @@ def test_read__refuses_data_without_labels(make_text: MakeText, tmp_path: Path) 
     make_text("a.txt", "dog\nd\x1bg")
     with pytest.raises(ProblemError, match=r"a.txt:2: label name .*control characters"):
         sidecar.read(tmp_path)
+
+
+def test_read__a_label_given_twice_is_a_warning(make_image: Callable[..., Path], make_text: MakeText) -> None:
+    path = make_image("a.jpg").parent
+    file = make_text("a.txt", "dog\ncat, dog\n")
+    assert [str(warning) for warning in sidecar.read(path).warnings] == [
+        f"{file}:2: label 'dog' is given twice"
+    ]

@@ -270,3 +270,25 @@ def test_read__gives_back_json_labels(
             read(path)
     else:
         assert positives(read(path)) == [set(names) for names in rows]
+
+
+def test_read__a_label_given_twice_is_a_warning(make_text: MakeText) -> None:
+    dataset = read(make_text("t.csv", "image,labels\na.jpg,dog|cat\nb.jpg,dog|dog\n"))
+    assert positives(dataset) == [{"cat", "dog"}, {"dog"}]
+    assert [(warning.message, warning.line) for warning in dataset.warnings] == [
+        ("label 'dog' is given twice", 3)
+    ]
+
+
+@pytest.mark.parametrize("cell", ["[0, 1, 1]", "0|1|1"])
+def test_read__a_1_or_0_for_every_label_in_one_cell_is_a_problem(make_text: MakeText, cell: str) -> None:
+    with pytest.raises(ProblemError, match="the labels have 1 in them twice: give the labels that are there"):
+        read(make_text("t.csv", f'image,labels\na.jpg,"{cell}"\n'))
+
+
+def test_read__two_numbers_in_every_row_need_a_word_on_what_they_are(make_text: MakeText) -> None:
+    path = make_text("t.jsonl", '{"image": "a.jpg", "labels": [0, 1]}\n{"image": "b.jpg", "labels": [1, 0]}')
+    with pytest.raises(ProblemError, match=r"t.jsonl:1: has two labels that are 0 or 1"):
+        read(path)
+    make_text("t.labels.txt", "0\n1\n")
+    assert positives(read(path)) == [{"0", "1"}, {"0", "1"}]

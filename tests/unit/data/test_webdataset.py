@@ -338,3 +338,25 @@ def test_check_dataset__images_in_shards(make_shard: MakeShard) -> None:
         f"{path}/c.jpg: It is not a JPEG, PNG, WebP, GIF, BMP or TIFF image but a text file.",
         f"{path}/d.jpg: The file is empty.",
     ]
+
+
+@pytest.mark.parametrize("forms", [({"labels": [0, 1]}, {"labels": [1, 0]}), ([0, 1], [1, 1])])
+def test_read__a_1_or_0_for_each_of_two_labels_is_not_taken_for_indices(
+    make_shard: MakeShard, make_text: Callable[..., Path], forms: tuple[object, object]
+) -> None:
+    path = make_shard("s.tar", {"a.jpg": None, "a.json": forms[0], "b.jpg": None, "b.json": forms[1]})
+    with pytest.raises(ProblemError, match=r"s.tar/a.json: has two labels that are 0 or 1, .* write names"):
+        read(path)
+    make_text("shards/classes.txt", "cat\ndog\n")
+    with pytest.raises(ProblemError, match="for each of two labels"):
+        read(path)
+
+
+def test_read__another_sample_tells_that_numbers_are_indices(
+    make_shard: MakeShard, make_text: Callable[..., Path]
+) -> None:
+    path = make_shard("s.tar", {"a.jpg": None, "a.cls": "0 1", "b.jpg": None, "b.cls": "1"})
+    assert names(read(path)) == {"s.tar:a.jpg": ["0", "1"], "s.tar:b.jpg": ["1"]}
+    path = make_shard("s.tar", {"a.jpg": None, "a.cls": "0 1"})
+    make_text("shards/classes.txt", "cat\ndog\nsofa\n")
+    assert names(read(path)) == {"s.tar:a.jpg": ["cat", "dog"]}
