@@ -335,7 +335,7 @@ def test_check_dataset__images_in_shards(make_shard: MakeShard) -> None:
     assert [group.paths for group in report.duplicates] == [(path / "a.jpg", path / "b.jpg")]
     assert report.duplicates[0].conflicting_labels == ("0", "1")
     assert [str(problem) for problem in report.errors] == [
-        f"{path}/c.jpg: It is not a JPEG, PNG, WebP, GIF, BMP or TIFF image but a text file.",
+        f"{path}/c.jpg: It is not a JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PPM or PGM image but a text file.",
         f"{path}/d.jpg: The file is empty.",
     ]
 
