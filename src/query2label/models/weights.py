@@ -105,8 +105,13 @@ def read_checkpoint(path: Path) -> object:
     """
     try:
         return load_file(path) if path.suffix == ".safetensors" else _load_pickle_safely(path)
-    except (OSError, MemoryError, SafetensorError, zipfile.BadZipFile, *_UNPICKLING_FAILURES) as error:
+    except (OSError, MemoryError, SafetensorError) as error:
         raise BundleError(f"The weights file {path} cannot be read: {_first_line(error)}.") from None
+    except (zipfile.BadZipFile, *_UNPICKLING_FAILURES):
+        # The words of the unpickler (`101`, `EOFError`) say nothing to people.
+        raise BundleError(
+            f"The weights file {path} cannot be read: it is cut off, or no file of PyTorch or safetensors."
+        ) from None
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
