@@ -222,7 +222,7 @@ def test_event_loop__is_never_held_by_images_or_the_model(
     serving: Serving, runtime: ColourRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: dict[str, set[str]] = {"model": set(), "image": set()}
-    compute, decode = ColourRuntime.__call__, query2label.serve.model.load_image
+    compute, decode = ColourRuntime.__call__, query2label.serve.model.preprocess
 
     def noted_compute(self: ColourRuntime, images: np.ndarray) -> np.ndarray:
         threads["model"].add(threading.current_thread().name)
@@ -234,9 +234,10 @@ def test_event_loop__is_never_held_by_images_or_the_model(
 
     with serving(predictor_of(runtime)) as client:
         monkeypatch.setattr(ColourRuntime, "__call__", noted_compute)
-        monkeypatch.setattr(query2label.serve.model, "load_image", noted_decode)
+        monkeypatch.setattr(query2label.serve.model, "preprocess", noted_decode)
         assert client.post("/v1/predict", files=[("a", RED)] * 8).status_code == 200
     assert threads["model"] == {"q2l-batcher"}
+    assert threads["image"]
     assert all(name.startswith("q2l-images") for name in threads["image"])
 
 
