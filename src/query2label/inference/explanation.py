@@ -13,7 +13,7 @@ from PIL import Image
 
 from query2label.errors import ConfigError
 from query2label.inference.drawing import LabelScore
-from query2label.inference.heat import MAX_SHOWN_PX, map_on_image, overlay, stretched
+from query2label.inference.heat import MAX_SHOWN_PX, drawn_map, map_on_image, overlay
 from query2label.inference.notebook import pictures_html
 from query2label.inference.prediction import PICTURE_FORMATS, Prediction
 from query2label.preprocess import PreprocessSpec
@@ -64,6 +64,13 @@ class Explanation:
         """As `map_on_image`, of any map with one value per cell of the feature map."""
         return map_on_image(cells, (self.image.height, self.image.width), self.spec, shown=size)
 
+    def drawn_on_image(self, label: str, size: tuple[int, int]) -> Float32[np.ndarray, "H W"]:
+        """As `map_on_image`, as pictures show it: from 0 to 1, or less where it hardly differs."""
+        return self._drawn(self.maps[label], size)
+
+    def _drawn(self, cells: Float32[np.ndarray, "h w"], size: tuple[int, int]) -> Float32[np.ndarray, "H W"]:
+        return drawn_map(cells, (self.image.height, self.image.width), self.spec, shown=size)
+
     def shown_size(self, longest_px: int = MAX_SHOWN_PX) -> tuple[int, int]:
         """The (height, width) of the image, reduced where its longer side has more than `longest_px`."""
         scale = min(1.0, longest_px / max(self.image.size))
@@ -101,7 +108,7 @@ class Explanation:
         """The image of (width, height) pixels with a map over it, from its least place to its most."""
         image = self.image
         shown = image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
-        return overlay(shown, self.on_image(stretched(cells), (size[1], size[0])))
+        return overlay(shown, self._drawn(cells, (size[1], size[0])))
 
     def _repr_html_(self) -> str:
         """What Jupyter shows: the image with each label's map, score and threshold."""

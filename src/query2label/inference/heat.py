@@ -14,6 +14,8 @@ MAX_SHOWN_PX: Final = 2048
 """Longer side of the largest pictures and maps that are written."""
 SMALLEST_SPREAD: Final = 1e-3
 """Of a map's values, relative to the largest; less is rounding, not looking."""
+_FULL_SPREAD: Final = 0.25
+"""Of a map's values, relative to the largest, from which on pictures use the full range of colours."""
 
 # Nine points of the perceptually uniform map "inferno" (CC0): dark violet, red, orange, pale yellow.
 _INFERNO: Final = np.array(
@@ -62,6 +64,22 @@ def map_on_image(
     canvas.paste(seen, (left, top))
     heat = np.array(canvas, dtype=np.float32)
     return heat / max(float(heat.max()), float(np.finfo(np.float32).tiny))
+
+
+def drawn_map(
+    cells: Float[np.ndarray, "h w"],
+    image_size: tuple[int, int],
+    spec: PreprocessSpec,
+    *,
+    shown: tuple[int, int],
+) -> Float32[np.ndarray, "H W"]:
+    """As `map_on_image`, as pictures show it: from the map's least place, 0, to its most, 1.
+
+    What is nearly the same everywhere stays below 1, so that it does not look like a place.
+    """
+    heat = map_on_image(stretched(cells), image_size, spec, shown=shown)
+    least, most = float(cells.min()), float(cells.max())
+    return heat * min(1.0, (most - least) / (_FULL_SPREAD * most)) if most > 0 else heat
 
 
 def heat_colours(heat: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:

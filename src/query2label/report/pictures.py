@@ -14,7 +14,7 @@ from query2label.data.samples import Sample
 from query2label.errors import ConfigError, ImageError
 from query2label.evaluation.scoring import Progress
 from query2label.inference.explanation import METHOD_NAMES, Explanation
-from query2label.inference.heat import heat_colours, stretched
+from query2label.inference.heat import heat_colours
 from query2label.inference.looking import explain_image
 from query2label.inference.predictor import Predictor
 from query2label.preprocess import load_image
@@ -84,7 +84,7 @@ def _maps(predictor: Predictor, image: Image.Image, labels: Sequence[str]) -> di
 
 
 def _map(explanation: Explanation, label: str, size: tuple[int, int]) -> str:
-    return encoded_bytes(stretched(explanation.map_on_image(label, size)))
+    return encoded_bytes(explanation.drawn_on_image(label, size))
 
 
 def _map_size(image: Image.Image) -> tuple[int, int]:

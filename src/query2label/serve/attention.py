@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from PIL import Image
 
-from query2label.inference.heat import map_on_image, stretched
+from query2label.inference.heat import drawn_map
 from query2label.inference.runtime import AttentiveRuntime, ExportedRuntime, Runtime
 from query2label.preprocess import PreprocessSpec
 
@@ -27,6 +27,8 @@ def attention_pngs(
 ) -> dict[str, str]:
     """By label, a grey PNG in base64 that covers the image as displayed, from 0 (least) to 255 (most).
 
+    What hardly differs from place to place stays below 255.
+
     Args:
         maps: Attention by label, one value per cell of the feature map; the first `MAX_MAPS` are taken.
         image_size: (height, width) of the image as displayed.
@@ -35,7 +37,7 @@ def attention_pngs(
     scale = min(1.0, _LONGER_SIDE / max(image_size))
     shown = (max(1, round(image_size[0] * scale)), max(1, round(image_size[1] * scale)))
     return {
-        label: _png(stretched(map_on_image(attention, image_size, spec, shown=shown)))
+        label: _png(drawn_map(attention, image_size, spec, shown=shown))
         for label, attention in islice(maps.items(), MAX_MAPS)
     }
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from query2label.errors import ConfigError
 from query2label.inference.explanation import Explanation
-from query2label.inference.heat import heat_colours, overlay, stretched
+from query2label.inference.heat import drawn_map, heat_colours, overlay, stretched
 from query2label.inference.prediction import Prediction
 from query2label.inference.sheet import explanation_sheet, label_picture
 from query2label.preprocess import PreprocessSpec
@@ -90,6 +90,22 @@ def test_stretched__makes_nothing_of_uniform_attention() -> None:
     assert not stretched(np.zeros((3, 3))).any()
 
 
+@pytest.mark.parametrize(
+    ("least", "brightest"), [(0.0, 1.0), (0.75, 1.0), (0.9, 0.4), (0.99, 0.04), (1.0, 0.0)]
+)
+def test_drawn_map__is_faint_where_attention_is_nearly_uniform(least: float, brightest: float) -> None:
+    spec = PreprocessSpec(image_size=(64, 64), resize="squash")
+    heat = drawn_map(np.array([[least, 1.0], [least, least]], np.float32), (64, 64), spec, shown=(64, 64))
+    assert heat[0, -1] == pytest.approx(brightest, abs=1e-4)
+    assert heat.min() == 0
+
+
+def test_drawn_map__what_a_crop_cut_away_gives_the_rest_no_colour() -> None:
+    spec = PreprocessSpec(image_size=(64, 64), resize="crop")
+    heat = drawn_map(np.full((2, 2), 0.25, np.float32), (64, 192), spec, shown=(64, 192))
+    assert not heat.any()
+
+
 def test_label_picture__is_the_image_with_the_score_under_it() -> None:
     picture = label_picture(make_explanation(["a"], (300, 200)), "a")
     assert picture.width == 300 + 24
@@ -107,7 +123,7 @@ def test_explanation_sheet__has_a_row_per_label_where_heads_were_asked_for() -> 
 
 
 def test_explanation_sheet__what_a_crop_cut_away_is_dim_and_the_rest_keeps_its_contrast() -> None:
-    flat = np.array([[0.25, 0.25], [0.25, 0.26]], dtype=np.float32)
+    flat = np.array([[0.19, 0.19], [0.19, 0.26]], dtype=np.float32)
     explanation = replace(
         make_explanation(["a"], (240, 120)),
         maps={"a": flat},

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from query2label.cli.app import app
 from query2label.errors import ConfigError, DataError, MissingExtraError
 from query2label.evaluation.evaluate import evaluate, report_on
-from query2label.inference.heat import stretched
 from query2label.inference.looking import explain_image
 from query2label.inference.predictor import Predictor
 from query2label.report import write as writing
@@ -91,7 +90,7 @@ def test_write_report__maps_are_those_of_the_explanation(report_folder, bundle_f
         Predictor.load(bundle_folder, device="cpu"), sample.path, labels=list(maps["by_label"])
     )
     for label, encoded in maps["by_label"].items():
-        expected = stretched(explanation.map_on_image(label, (maps["height"], maps["width"])))
+        expected = explanation.drawn_on_image(label, (maps["height"], maps["width"]))
         shown = np.frombuffer(base64.b64decode(encoded), np.uint8).reshape(expected.shape)
         np.testing.assert_allclose(shown / 255, expected, atol=0.003)
 
