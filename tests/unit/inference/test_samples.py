@@ -84,7 +84,7 @@ def test_samples_of__finds_images_in_archives_without_labels(
     assert [prediction.labels for prediction in predictions[:3]] == [("red",), ("green",), ("green",)]
     assert [prediction.error for prediction in predictions[3:]] == [
         "The file is empty.",
-        "It is not a JPEG, PNG, WebP, GIF, BMP or TIFF image but a text file.",
+        "It is not a JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PPM or PGM image but a text file.",
     ]
 
 
