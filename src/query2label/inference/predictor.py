@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, overload
 
 import numpy as np
 from PIL import Image
@@ -239,23 +241,29 @@ class Predictor:
             predictions.append(choice.prediction(scores, source=name, logits=row if keep_logits else None))
         return predictions
 
-    def _load(self, source: ImageSource | Sample) -> Loaded:
+    def _load(self, source: object) -> Loaded:
         """The normalized image, or why there is none.
 
         Raises:
-            DataError: If a sample's archive cannot be read.
+            DataError: If a sample's archive cannot be read, or something else than an image was given.
         """
         if isinstance(source, Sample):
             try:
                 content: ImageSource = source.image_source()
             except ImageError as error:
                 raise DataError(f"{source.path} cannot be read: {error}") from None
-        else:
+        elif isinstance(source, _ONE_IMAGE):
             content = source
+        else:
+            raise DataError(f"{reprlib.repr(source)} {_NO_IMAGE}")
         try:
             return preprocess(content, self.bundle.preprocess)
         except ImageError as error:
             return str(error)
+
+
+_ONE_IMAGE: Final = (str, Path, bytes, Image.Image, np.ndarray)
+_NO_IMAGE: Final = "is no image: give a path, a PIL image, an array, the bytes of a file, or several of them."
 
 
 def batched(sources: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -270,17 +278,15 @@ def _is_folder(source: object) -> bool:
 
 
 def _is_one_image(source: object) -> bool:
-    return isinstance(source, str | Path | bytes | Image.Image | np.ndarray) and not _is_folder(source)
+    return isinstance(source, _ONE_IMAGE) and not _is_folder(source)
 
 
 def _each(source: Any) -> Iterable[ImageSource | Sample]:
     if _is_folder(source):
         return images_in(Path(source))
-    if not isinstance(source, Iterable):
-        raise DataError(
-            f"{source!r} is no image: give a path, a PIL image, an array, the bytes of a file, or several of "
-            "them."
-        )
+    # An open file would be taken for the images that its lines name, and a buffer for numbers.
+    if not isinstance(source, Iterable) or isinstance(source, io.IOBase | bytearray | memoryview):
+        raise DataError(f"{reprlib.repr(source)} {_NO_IMAGE}")
     return source
 
 

@@ -119,6 +119,14 @@ def test_each__what_is_no_image_is_refused() -> None:
         _each(None)
 
 
+@pytest.mark.parametrize("source", [io.BytesIO(b"x"), bytearray(b"x")])
+def test_each__an_open_file_or_a_buffer_is_no_image(predictor: Predictor, source: object) -> None:
+    with pytest.raises(DataError, match="is no image: give a path, a PIL image, an array, the bytes of a"):
+        _each(source)
+    with pytest.raises(DataError, match="is no image: give a path, a PIL image, an array, the bytes of a"):
+        predictor._load(source)
+
+
 def test_stream__takes_images_only_as_it_goes(predictor: Predictor) -> None:
     taken = []
 
