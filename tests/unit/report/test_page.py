@@ -106,7 +106,7 @@ def test_page__numbers_are_evaluations_at_every_threshold(open_page, report_fold
     assert (threshold_steps(own) / STEPS != own).any()
 
 
-def test_page__names_are_text_wherever_they_stand(open_page, report_folder):
+def test_page__names_are_text_wherever_they_stand(open_page, report_folder, photos):
     page = open_page(report_folder)
     expect(page.locator("table.labels tbody th button", has_text=HOSTILE)).to_have_count(1)
     page.locator("#all").evaluate(SET_STEP, STEPS)  # so strict that every label of every image is missed
@@ -117,7 +117,7 @@ def test_page__names_are_text_wherever_they_stand(open_page, report_folder):
         page.locator("#mistakes .gallery > button").click()
     expect(page.locator("#mistakes .file", has_text="<script>alert(2)").first).to_be_attached()
     assert page.locator("img[src=x], main script").count() == 0
-    assert page.title() == "first on photos0"
+    assert page.title() == f"first on {photos.name}"
 
 
 def test_page__table_is_sorted_by_any_number_labels_without_it_last(open_page, report_folder):
