@@ -1,4 +1,4 @@
-"""A small model with attention, photos of shapes with hostile names, and a browser."""
+"""A small model with attention, and photos of shapes with hostile names."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from query2label.bundle import Bundle
 from query2label.config import ModelConfig
@@ -19,7 +19,6 @@ from query2label.report.write import ReportOptions, write_report
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 LABELS = ("ant", HOSTILE, "cow", "=1+1", "bee & bird")
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 def save_model(folder: Path, *, seed: int = 0, head: str = "query2label", labels: tuple[str, ...] = LABELS):
@@ -92,22 +91,10 @@ def measured(bundle_folder: Path, photos: Path) -> LabelledScores:
     return score_labelled(Predictor.load(bundle_folder, device="cpu"), photos)
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a window."""
-    if not CHROMIUM.is_file():
-        pytest.skip(f"needs a browser at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Opens a report from disk with the network off; anything said on its console fails the test."""
     said: list[str] = []
-    asked: list[str] = []
     contexts = []
 
     def open_file(folder: Path, *, scheme: str = "light", width: int = 1280) -> Page:
@@ -135,4 +122,3 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert said == []
-    assert set(asked) <= {"file", "data"}
