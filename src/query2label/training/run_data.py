@@ -46,7 +46,8 @@ def load_run_data(config: DataConfig, *, seed: int) -> RunData:
     """The training and validation images of a run.
 
     Where the data have no validation split, `test` is taken, with a warning; where they have no splits at
-    all, a stratified part is held out.
+    all, a stratified part is held out. Where they have no `train` or `val`, but `trainval`, that is learned
+    from.
 
     Args:
         config: Path, format and names of the splits.
@@ -90,6 +91,9 @@ def _split(dataset: Dataset, config: DataConfig, *, seed: int) -> RunData:
     splits = dataset.splits()
     if not splits:
         return _hold_out(dataset, config, seed=seed)
+    if config.train_split == "train" and "trainval" in splits and not {"train", "val"} & {*splits}:
+        # VOC with no other lists than those of the papers.
+        config = config.model_copy(update={"train_split": "trainval"})
     train = dataset.select(config.train_split)
     if not train.samples:
         raise DataError(
@@ -125,6 +129,8 @@ def _labelled(dataset: Dataset) -> Dataset:
 
 
 def _hold_out(dataset: Dataset, config: DataConfig, *, seed: int) -> RunData:
-    fractions = {config.train_split: 1 - config.val_fraction, config.val_split: config.val_fraction}
+    # What is held out of trainval is not to be found in it again.
+    learned = "train" if config.train_split == "trainval" else config.train_split
+    fractions = {learned: 1 - config.val_fraction, config.val_split: config.val_fraction}
     whole = stratified_split(dataset, fractions, seed=seed)
-    return RunData(whole.select(config.train_split), whole.select(config.val_split), made_split=whole)
+    return RunData(whole.select(learned), whole.select(config.val_split), made_split=whole)

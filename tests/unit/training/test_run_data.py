@@ -33,6 +33,19 @@ def test_load_run_data__holds_a_part_out_of_the_only_split(shapes, tmp_path):
     assert load_run_data(config(folder, val_fraction=0.3), seed=1).digest() != data.digest()
 
 
+def test_load_run_data__learns_from_trainval_where_there_is_no_train(shapes, tmp_path):
+    folder = shutil.copytree(shapes, tmp_path / "data")
+    table = (shapes / "labels.csv").read_text().replace(",train", ",trainval")
+    (folder / "labels.csv").write_text(table.replace(",val", ",test"))
+    data = load_run_data(config(folder), seed=0)
+    assert ({sample.split for sample in data.train.samples}, len(data.train)) == ({"trainval"}, 40)
+    assert ({sample.split for sample in data.val.samples}, len(data.val)) == ({"test"}, 21)
+    (folder / "labels.csv").write_text(table.replace(",val", ",trainval"))
+    data = load_run_data(config(folder), seed=0)
+    assert len(data.train) + len(data.val) == 61
+    assert not {sample.path for sample in data.train.samples} & {sample.path for sample in data.val.samples}
+
+
 def test_digest__follows_labels_images_and_targets_but_not_the_place(shapes, tmp_path):
     digest = load_run_data(config(shapes), seed=0).digest()
     moved = shutil.copytree(shapes, tmp_path / "moved")
