@@ -33,7 +33,12 @@ def annotation_files(path: Path) -> list[AnnotationFile]:
     if path.is_file():
         found = [path]
     else:
-        patterns = ("annotations/*.json", "*/_annotations.coco.json", "*.json")
+        patterns = (
+            "annotations/*.json",
+            "annotations_*/annotations/*.json",  # unpacked into a folder called like the archive
+            "*/_annotations.coco.json",
+            "*.json",
+        )
         groups = ([file for file in sorted(path.glob(pattern)) if _file_name(file)] for pattern in patterns)
         found = next((group for group in groups if group), [])
     return _with_splits([(file, _file_name(file)) for file in found])

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 from query2label.data.annotation_files import check_label_name, read_json, split_name
 from query2label.data.extents import Extent, box_extent, ellipse_extent, number, numbers, outline_extent
 from query2label.data.file_starts import file_start
-from query2label.data.image_root import IMAGE_SUFFIXES, ImageRoot, refuse_outside
+from query2label.data.image_root import IMAGE_SUFFIXES, ImageRoot, is_image_name, refuse_outside
 from query2label.data.named_images import NamedImage, as_samples, find_image, subset_places
 from query2label.data.samples import Dataset, Problem, ProblemError
 from query2label.errors import DataError
@@ -156,7 +156,7 @@ class _Items:
                 self.problems.append(Problem(file, f"{where}{error}"))
 
     def _path(self, item: Any, subset: str) -> Path:
-        name = _member(_member(item, "image"), "path")
+        name = _member(_member(item, "image"), "path") or _member(_member(item, "media"), "path")
         if name:
             if not isinstance(name, str):
                 _refuse(f"its image has the path {str(name)[:40]}")
@@ -187,8 +187,12 @@ class _Items:
 
 
 def _has_other_media(item: Any) -> bool:
-    others = any(_member(item, media) is not None for media in _OTHER_MEDIA)
-    return others and _member(item, "image") is None
+    if _member(item, "image") is not None:
+        return False
+    name = _member(_member(item, "media"), "path")  # of any kind of media: the name tells
+    if isinstance(name, str) and is_image_name(name.rpartition("/")[2]):
+        return False
+    return any(_member(item, media) is not None for media in _OTHER_MEDIA)
 
 
 _OTHER_MEDIA: Final = ("point_cloud", "video", "video_frame", "media")

@@ -27,7 +27,7 @@ from query2label.errors import DataError
 from query2label.labels import LabelSet
 
 _LIST: Final = re.compile(rb"\s*\[\s*[{\]]")
-_MARK: Final = re.compile(rb'"(annotations|data|annotation_id|annotator|lead_time)"\s*:')
+_MARK: Final = re.compile(rb'"(annotations|completions|data|annotation_id|annotator|lead_time)"\s*:')
 _HEAVY: Final = ("predictions", "prediction", "drafts", "rle", "history")
 
 

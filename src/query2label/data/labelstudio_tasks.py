@@ -126,7 +126,8 @@ class _Reader:
         data = _member(task, "data")
         if not isinstance(data, dict):
             _refuse("it has no data")
-        annotations = task.get("annotations") or []
+        # Before version 1.0 they were called completions.
+        annotations = task.get("annotations") or task.get("completions") or []
         if not isinstance(annotations, list) or not all(isinstance(each, dict) for each in annotations):
             _refuse("its annotations are no list of objects")
         answers = []
@@ -181,6 +182,8 @@ class _Reader:
                 self._unread.add(kind)
             return
         names = _member(value, kind)
+        if isinstance(names, str):
+            names = [names]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             _refuse(f"an answer of the kind {kind} has no list of names called {kind}")
         names = [name.strip() for name in names]

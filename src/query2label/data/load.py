@@ -54,6 +54,8 @@ def load_dataset(
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist: name the folder or file with the labelled images.")
+    if format == "auto":
+        path = _unwrapped(path)
     root = None if image_root is None else Path(image_root)
     if root is not None and not root.is_dir():
         raise DataError(f"The folder of images {root} does not exist.")
@@ -87,6 +89,17 @@ def detect_format(path: Path) -> DataFormat:
             "`q2l data check --help` names them."
         )
     return found
+
+
+def _unwrapped(path: Path) -> Path:
+    """The folder that an archive has wrapped in one of another name; `path` itself where it is none such."""
+    try:
+        parts = [part for part in path.iterdir() if not part.name.startswith(".")] if path.is_dir() else []
+        if len(parts) != 1 or not parts[0].is_dir() or parts[0].is_symlink() or find_reader(path):
+            return path
+        return parts[0] if find_reader(parts[0]) else path
+    except OSError:
+        return path  # what cannot be read is said where the layout is looked for
 
 
 def _summary(dataset: Dataset, *, checkable: bool) -> str:

@@ -55,10 +55,10 @@ def split_of_shard(relative: Path) -> str | None:
     """The split that a shard is of, by its folders and its name; None where they name none.
 
     In `x-00000-of-00005` it is `x`, whatever that is. Otherwise it is the first of the usual names (`train`,
-    `valid`, ...) that is a folder, or a part of the file's name between `-`, `_` and `.`.
+    `valid`, ...) that is a folder, or a part of the file's name between `-`, `_`, `.` and numbers.
     """
     numbered = OF_HOW_MANY.match(relative.name)
     if numbered:
         return split_name(numbered[1])
-    parts = [*relative.parts[:-1], *re.split(r"[-_.\s]", relative.name)]
+    parts = [*relative.parts[:-1], *re.split(r"[-_.\s\d]", relative.name)]
     return next((name for name in map(split_name, parts) if name in STANDARD_SPLITS), None)

@@ -5,7 +5,7 @@ its labels in one of
 
 - `0001.json`: `{"labels": [...]}` (or `label`, `tags`, ...) with names or indices, or such a list alone;
   `"unknown": [...]` beside it names labels that nobody has judged;
-- `0001.cls`: indices, with white space or commas between them;
+- `0001.cls`: indices, with white space or commas between them, or as a JSON list;
 - `0001.txt`: one name per line (only where there is neither of the others: beside JSON it is a caption).
 
 Indices count the lines of `classes.txt` or `labels.txt` beside the shards, which fix labels and order, too.
@@ -40,6 +40,7 @@ SHARD_SUFFIXES: Final = (".tar",)
 _COMPRESSED_SUFFIXES: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _MAX_DIGITS: Final = 9
 _NUM_LOOKED_AT: Final = 16
+_JSON_LIST: Final = re.compile(r"\[([^\[\]]*)\]")
 _NUMBERED: Final = re.compile(r"(.*[-_.])?\d{3,}\.(tar\b.*|tgz)")
 
 
@@ -69,7 +70,7 @@ def read(path: Path, *, labels: LabelSet | None = None) -> Dataset:
         except ProblemError as error:
             problems.append(error.problem)
     lists.check(names)
-    if not images:
+    if not (images if names or labels else any(image.lines or image.unknown for image in images)):
         refuse_empty(path, "sample", problems)
     label_set = labels or names or in_order(used_labels(path, images))
     samples = as_samples(images, label_set, problems, annotated=names)
@@ -157,7 +158,8 @@ def _parse(kind: str, text: str) -> tuple[Any, Any] | None:
     if kind == "txt":
         return [line for line in text.splitlines() if line.strip()], []
     if kind == "cls":
-        return [_index(part) for part in re.split(r"[\s,]+", text) if part], []
+        listed = _JSON_LIST.fullmatch(text.strip())
+        return [_index(part) for part in re.split(r"[\s,]+", listed[1] if listed else text) if part], []
     value = parse_json(text)
     if isinstance(value, dict):
         value = {str(key).lower(): part for key, part in value.items()}

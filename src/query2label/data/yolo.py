@@ -138,7 +138,8 @@ class _Reader:
             path = find_image(self._root, item.name, item.places)
             if path in self._seen:
                 first = self._seen[path]
-                raise DataError(f"image {item.name!r} stands already in {first.file.name}:{first.line}")
+                where = "another entry" if first.line is None else f"{first.file.name}:{first.line}"
+                raise DataError(f"image {item.name!r} stands already in {where}")
         except DataError as error:
             raise ProblemError(item.file, str(error), item.line) from error
         self._seen[path] = item

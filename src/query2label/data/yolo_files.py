@@ -91,13 +91,17 @@ def list_images(
 ) -> dict[str | None, list[ListedImage]]:
     """The images of each split, by the configuration, or, where it says nothing, by the names of folders."""
     listed: dict[str | None, list[ListedImage]] = {}
+    first: dict[str, str] = {}
     if not config.entries:
         for image in _images_in(root, "", config.file):
             listed.setdefault(_split_of(image.name), []).append(image)
         return listed
     for entry in config.entries:
         place = _find_entry(root, config, entry)
-        if place is not None:
+        if place is not None and first.setdefault(place, entry.split) != entry.split:
+            # Small published sets (coco128) are judged by the images that they are learned from.
+            notes.append(f"Left out, as its images are those of {first[place]}: {entry.split}.")
+        elif place is not None:
             images = listed.setdefault(entry.split, [])
             images += (_listed_in if place.endswith(".txt") else _images_in)(root, place, config.file)
         elif entry.split == "test":

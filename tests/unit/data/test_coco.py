@@ -56,6 +56,7 @@ def test_read__gives_the_files_of_a_folder_their_splits(make_coco: MakeCoco, tmp
         ),
         (["train/_annotations.coco.json", "valid/_annotations.coco.json"], ["train", "val"]),
         (["train.json", "val.json"], ["train", "val"]),
+        (["annotations_trainval2014/annotations/instances_val2014.json"], ["val"]),
         (["annotations/instances_default.json"], [None]),
         (["info.json"], []),
     ],
@@ -64,7 +65,7 @@ def test_annotation_files__finds_files_and_splits(
     tmp_path: Path, names: list[str], splits: list[str | None]
 ) -> None:
     for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert [file.split for file in annotation_files(tmp_path)] == splits
 

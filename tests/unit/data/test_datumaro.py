@@ -127,6 +127,15 @@ def test_read__leaves_out_what_is_no_image(tmp_path: Path) -> None:
     assert dataset.notes == ["Items without an image, left out: 1."]
 
 
+def test_read__media_of_any_kind_are_told_by_their_names(tmp_path: Path) -> None:
+    image, clip = item("a", label(0), media={"path": "deep/b.jpg"}), item("c", media={"path": "c.mp4"})
+    del image["image"], clip["image"]
+    write(tmp_path, contents(image, clip))
+    dataset = datumaro.read(tmp_path, check_files=False)
+    assert [(sample.path.name, sample.positive) for sample in dataset.samples] == [("b.jpg", (0,))]
+    assert dataset.notes == ["Items without an image, left out: 1."]
+
+
 def test_read__keeps_an_image_that_is_named_twice(tmp_path: Path) -> None:
     write(tmp_path, contents(item("a", label(0), media={"path": "a.jpg"})))
     dataset = datumaro.read(tmp_path, check_files=False)

@@ -322,3 +322,18 @@ def test_read__needs_one_file(tmp_path: Path) -> None:
         write(tmp_path, [GOOD], name)
     with pytest.raises(DataError, match=r"several exports in it \(one.json, two.json\): name the one"):
         labelstudio.read(tmp_path)
+
+
+def test_read__exports_before_version_1(make_image: MakeImage, tmp_path: Path) -> None:
+    completion = {"id": 1001, "lead_time": 4.2, "result": [choices("dog", "cat")]}
+    single = {"id": 1002, "result": [{**choices(), "value": {"choices": "cat"}}]}
+    tasks = [
+        {"id": 0, "completions": [completion], "predictions": [], "data": {"image": "/data/upload/a.jpg"}},
+        {"id": 1, "completions": [single], "predictions": [], "data": {"image": "/data/upload/b.jpg"}},
+    ]
+    for name in "ab":
+        make_image(f"images/{name}.jpg")
+    (tmp_path / "result.json").write_text(json.dumps(tasks))
+    dataset = load_dataset(tmp_path)
+    assert (dataset.format, dataset.labels.names) == ("labelstudio", ("cat", "dog"))
+    assert [sample.positive for sample in dataset.samples] == [(0, 1), (0,)]

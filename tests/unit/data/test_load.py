@@ -200,6 +200,20 @@ def test_load_dataset__nothing_in_it(data: Path, make_text: MakeText) -> None:
         load_dataset(data, labels=LabelSet(["dog"]))
 
 
+def test_load_dataset__a_folder_that_an_archive_wrapped_in_another(
+    make_text: MakeText, make_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    make_image("download/set/a.jpg")
+    make_text("download/set/labels.csv", "image,labels\na.jpg,dog\n")
+    make_text("download/.hidden", "")
+    dataset = load_dataset(tmp_path / "download")
+    assert (dataset.format, dataset.labels.names) == ("table", ("dog",))
+    assert dataset.source == tmp_path / "download" / "set"
+    make_text("download/second/labels.csv", "image,labels\na.jpg,dog\n")
+    with pytest.raises(DataError, match=r"download has no known layout"):
+        load_dataset(tmp_path / "download")
+
+
 def test_load_dataset__the_garments(ccp: Path) -> None:
     dataset = load_dataset(ccp)
     assert (dataset.format, len(dataset.select("train")), len(dataset.select("test"))) == ("table", 1479, 619)

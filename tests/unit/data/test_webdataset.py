@@ -107,6 +107,8 @@ def test_read__indices_count_the_names_beside(make_shard: MakeShard, make_text: 
             "b.cls": "2, 0",
             "c.jpg": None,
             "c.json": {"labels": [2]},
+            "d.jpg": None,
+            "d.cls": "[0, 1]\n",
         },
     )
     plain = read(path)
@@ -114,7 +116,7 @@ def test_read__indices_count_the_names_beside(make_shard: MakeShard, make_text: 
     make_text("shards/classes.txt", "cat\ndog\nsofa\nunused\n")
     for dataset in (read(path), read(path.parent)):
         assert dataset.labels.names == ("cat", "dog", "sofa", "unused")
-        assert [sample.positive for sample in dataset.samples] == [(1,), (0, 2), (2,)]
+        assert [sample.positive for sample in dataset.samples] == [(1,), (0, 2), (2,), (0, 1)]
 
 
 def test_read__numbers_are_in_order_of_their_values(make_shard: MakeShard) -> None:
@@ -136,6 +138,12 @@ def test_read__text_is_labels_only_by_itself(make_shard: MakeShard) -> None:
     assert dataset.labels.names == ("4",)
 
 
+def test_read__the_first_problem_is_told_where_no_image_has_a_label(make_shard: MakeShard) -> None:
+    path = make_shard("s.tar", {"a.jpg": None, "a.cls": "", "b.jpg": None, "b.cls": "dog"})
+    with pytest.raises(ProblemError, match=r"s.tar/b.cls: has 'dog' in it: expected the indices of labels"):
+        read(path)
+
+
 def test_read__a_given_label_set(make_shard: MakeShard, make_text: Callable[..., Path]) -> None:
     path = make_shard("s.tar", {"a.jpg": None, "a.cls": "0", "b.jpg": None, "b.cls": "1"})
     make_text("shards/labels.txt", "cat\ndog\n")
@@ -149,6 +157,7 @@ def test_read__splits_come_from_folders_and_names(make_shard: MakeShard) -> None
     for name in (
         "train-000000.tar",
         "x_train_1.tar",
+        "train0001.tar",
         "validation/000.tar",
         "test/deep-train-0.tar",
         "rest.tar",
@@ -159,11 +168,11 @@ def test_read__splits_come_from_folders_and_names(make_shard: MakeShard) -> None
     assert dataset.format == "webdataset"
     splits = {sample.file.name: sample.split for sample in dataset.samples}
     assert splits == {
-        "rest.tar": None, "train-000000.tar": "train", "x_train_1.tar": "train", "deep-train-0.tar": "test",
-        "000.tar": "val",
+        "rest.tar": None, "train-000000.tar": "train", "x_train_1.tar": "train", "train0001.tar": "train",
+        "deep-train-0.tar": "test", "000.tar": "val",
     }  # fmt: skip
     assert dataset.notes == ["1 images are in shards that name no split, and so in none."]
-    assert len(dataset.select("train")) == 2
+    assert len(dataset.select("train")) == 3
 
 
 def test_read__shards_may_hold_equal_names(make_shard: MakeShard) -> None:

@@ -330,3 +330,15 @@ def test_read__labels_without_names(
         DataError, match=r"has YOLO labels, but no names of classes: put data.yaml or classes.txt"
     ):
         load_dataset(tmp_path)
+
+
+def test_read__a_split_of_the_same_images_is_left_out(ultralytics: Path, make_text: MakeText) -> None:
+    make_text("coco8.yaml", YAML.replace("images/val", "./images/train/"))
+    dataset = yolo.read(ultralytics)
+    assert dataset.problems == []
+    assert dataset.notes == ["Left out, as its images are those of train: val."]
+    assert {sample.split for sample in dataset.samples} == {"train"}
+    make_text("coco8.yaml", YAML.replace("images/val", "images/train/deep"))
+    assert [str(problem).partition(": ")[2] for problem in yolo.read(ultralytics).problems] == [
+        "image 'images/train/deep/c.jpg' stands already in another entry"
+    ]
