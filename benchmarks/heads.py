@@ -11,19 +11,13 @@ already are not made again, so that the table can be built in several sittings.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.training_runs import DATA_SETS, Result, spread, trained
 from rich.console import Console
 from rich.table import Table
-
-import query2label
-from query2label.training.run import resume
-
-DATA_SETS = {"voc": "voc-sample", "ccp": "ccp", "coco": "coco-sample"}
 
 # All heads get the recipe's standardized features, which help each of them, and each compared one the rate
 # and dropout that did best for it on the VOC sample.
@@ -43,37 +37,6 @@ HEADS: dict[str, tuple[str, ...]] = {
         "optim.lr=1e-4",
     ),
 }
-
-
-@dataclass(frozen=True)
-class Result:
-    """One run: mAP in [0, 1] of the best and the last epoch, and the seconds of all epochs."""
-
-    best: float
-    last: float
-    seconds: float
-
-
-def run(data: Path, head: str, *, seed: int, out: Path, recipe: str) -> Result:
-    """Trains one head, or reads what an earlier call found."""
-    found = out / "result.json"
-    if not found.exists():
-        overrides = (*HEADS[head], f"train.seed={seed}")
-        resumed = (out / "config.toml").exists()
-        result = (
-            resume(out, quiet=True)
-            if resumed
-            else query2label.train(data=data, out=out, recipe=recipe, overrides=overrides, quiet=True)
-        )
-        seconds = sum(epoch["seconds"] for epoch in result.epochs)
-        values = {"best": result.report.map, "last": result.epochs[-1]["map"], "seconds": seconds}
-        found.write_text(json.dumps(values), encoding="utf-8")
-    return Result(**json.loads(found.read_text(encoding="utf-8")))
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation, as text."""
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values) if len(values) > 1 else 0:.2f}"
 
 
 def main() -> None:
@@ -96,7 +59,10 @@ def main() -> None:
         for seed in chosen.seeds:  # interleaved, so that a slow hour of the machine meets every head
             for head in chosen.heads:
                 out = chosen.out / name / f"{head.replace(' ', '-')}-{seed}"
-                result = run(chosen.data / DATA_SETS[name], head, seed=seed, out=out, recipe=chosen.recipe)
+                overrides = (*HEADS[head], f"train.seed={seed}")
+                result = trained(
+                    chosen.data / DATA_SETS[name], out, recipe=chosen.recipe, overrides=overrides
+                )
                 results.setdefault((name, head), []).append(result)
                 print(
                     f"{name} {head} seed {seed}: {100 * result.best:.2f}, {result.seconds:.0f} s",

@@ -1,0 +1,215 @@
+"""What makes Query2Label good on hundreds of photos: tables of one change each, on three samples.
+
+    python -m benchmarks.quality --data ../shared/data --out runs/quality                       # hours
+    python -m benchmarks.quality --data ../shared/data --out runs/quality --tables heads loss --sets voc coco
+    python -m benchmarks.quality --data ../shared/data --out runs/quality --report              # no new runs
+
+Every row is the `laptop` recipe with the settings that it names (quality_variants.py), trained with three
+seeds: mAP on the validation images (plain AP) as mean and standard deviation over the seeds, of the best and
+the last epoch, and the difference to the first row of its table, seed by seed. Runs that are there are not
+made again, one that was stopped goes on, and several calls with different tables may fill one folder. The
+feature maps of the frozen backbone are computed once per input size.
+
+After the table of heads come its details, of the best epochs: AP by the size of the label's largest object
+and by how often a label occurs in training, and the difference between Query2Label and each other head with
+its 95 % interval from 1,000 paired resamples of the images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from benchmarks.quality_variants import TABLES
+from benchmarks.training_runs import DATA_SETS, Result, spread, trained
+from rich.console import Console
+from rich.table import Table
+
+from query2label.data.load import load_dataset
+from query2label.evaluation.bootstrap import paired_differences
+from query2label.evaluation.evaluate import LabelledScores, score_labelled
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The samples, where the runs are, and whether missing ones are made."""
+
+    data: Path
+    out: Path
+    seeds: tuple[int, ...]
+    makes_runs: bool
+
+    def run_folder(self, data: str, overrides: tuple[str, ...], seed: int) -> Path:
+        """Named by the settings, so that tables share the rows that they have in common."""
+        name = "_".join(sorted(override.replace("/", "-") for override in overrides)) or "recipe"
+        return self.out / data / f"{name}_seed={seed}"
+
+    def results(self, data: str, variant: str, overrides: tuple[str, ...]) -> dict[int, Result]:
+        """By seed."""
+        results = {}
+        for seed in self.seeds:
+            folder = self.run_folder(data, overrides, seed)
+            if self.makes_runs or (folder / "result.json").exists():
+                settings = (*last_of_each(overrides), f"train.seed={seed}")
+                results[seed] = trained(
+                    self.data / DATA_SETS[data], folder, recipe="laptop", overrides=settings
+                )
+                note = f"{data}, {variant}, seed {seed}: {100 * results[seed].best:.2f}"
+                print(note, file=sys.stderr, flush=True)
+        return results
+
+    def scores(self, data: str, overrides: tuple[str, ...], seed: int) -> LabelledScores:
+        """Of a run's best epoch on the validation images."""
+        best = self.run_folder(data, overrides, seed) / "best"
+        return score_labelled(str(best), self.data / DATA_SETS[data], split=val_split(self.data, data))
+
+
+def last_of_each(overrides: Iterable[str]) -> tuple[str, ...]:
+    """The overrides without those that a later one replaces."""
+    return tuple({override.partition("=")[0]: override for override in overrides}.values())
+
+
+def val_split(data: Path, name: str) -> str:
+    """The split that training validates on."""
+    splits = {sample.split for sample in load_dataset(data / DATA_SETS[name]).samples}
+    return "val" if "val" in splits else "test"
+
+
+def table_of(benchmark: Benchmark, data: str, title: str) -> Table:
+    """One table on one sample; a variant without a run is left out."""
+    table = Table("variant", title=f"{data}: {title}; mAP in percent, mean ± deviation over seeds")
+    for column in ("seeds", "best epoch", "last epoch", "to the first", "seconds"):
+        table.add_column(column, justify="right")
+    first: dict[int, Result] = {}
+    for variant, overrides in TABLES[title].items():
+        results = benchmark.results(data, variant, overrides)
+        if not results:
+            continue
+        first = first or results
+        differences = [100 * (results[seed].best - first[seed].best) for seed in results if seed in first]
+        table.add_row(
+            variant,
+            str(len(results)),
+            spread([100 * result.best for result in results.values()]),
+            spread([100 * result.last for result in results.values()]),
+            "" if first is results else f"{statistics.mean(differences):+.2f}",
+            f"{statistics.median(result.seconds for result in results.values()):.0f}",
+        )
+    return table
+
+
+def details_of(benchmark: Benchmark, data: str) -> list[Table]:
+    """By size of objects, by frequency of labels, and paired, for the heads that have all their runs."""
+    reports = {}
+    for head, overrides in TABLES["heads"].items():
+        folders = [benchmark.run_folder(data, overrides, seed) for seed in benchmark.seeds]
+        if all((folder / "result.json").exists() for folder in folders):
+            texts = [(folder / "evaluation" / "report.json").read_text("utf-8") for folder in folders]
+            reports[head] = [json.loads(text) for text in texts]
+    if "query2label" not in reports:
+        return []
+    return [
+        by_group(f"{data}: AP by size of the largest object", reports, sizes_of),
+        by_group(
+            f"{data}: AP by how often labels occur in training", reports, frequencies_of(benchmark, data)
+        ),
+        paired(benchmark, data, [head for head in reports if head != "query2label"]),
+    ]
+
+
+def by_group(title, reports, groups_of) -> Table:  # type: ignore[no-untyped-def]
+    """A column per group of labels or objects, a row per head."""
+    groups = list(groups_of(next(iter(reports.values()))[0]))
+    table = Table("head", *groups, title=title)
+    for head, of_seeds in reports.items():
+        values = [groups_of(report) for report in of_seeds]
+        table.add_row(head, *(spread([100 * value[group] for value in values]) for group in groups))
+    return table
+
+
+def sizes_of(report: dict) -> dict[str, float]:  # type: ignore[type-arg]
+    """AP of the labels whose largest object is small, medium, large."""
+    return {
+        f"{row['size']} ({row['num_positives']})": row["map"]
+        for row in report["by_size"]
+        if row["map"] is not None
+    }
+
+
+def frequencies_of(benchmark: Benchmark, data: str):  # type: ignore[no-untyped-def]
+    """A function from a report to the mean AP of the rarest third of its labels, the middle and the rest."""
+    dataset = load_dataset(benchmark.data / DATA_SETS[data])
+    is_train = np.array([sample.split == "train" for sample in dataset.samples])
+    counts = (dataset.targets()[is_train] == 1).sum(axis=0)
+
+    def frequencies(report: dict) -> dict[str, float]:  # type: ignore[type-arg]
+        aps = {row["label"]: row["ap"] for row in report["per_label"] if row["ap"] is not None}
+        order = [index for index in np.argsort(counts, kind="stable") if dataset.labels[index] in aps]
+        groups = dict(zip(("tail", "middle", "head"), np.array_split(order, 3), strict=True))
+        return {
+            f"{name} ({counts[group].min()} to {counts[group].max()} images)": float(
+                np.mean([aps[dataset.labels[index]] for index in group])
+            )
+            for name, group in groups.items()
+        }
+
+    return frequencies
+
+
+def paired(benchmark: Benchmark, data: str, others: list[str]) -> Table:
+    """What Query2Label has more than each other head, on the same images and with the same seed."""
+    table = Table(
+        "query2label against", title=f"{data}: difference in mAP, best epochs; 95 % paired interval"
+    )
+    for seed in benchmark.seeds:
+        table.add_column(f"seed {seed}", justify="right")
+    for head in others:
+        cells = []
+        for seed in benchmark.seeds:
+            ours, other = (
+                benchmark.scores(data, TABLES["heads"][each], seed) for each in ("query2label", head)
+            )
+            thresholds = (np.asarray(other.bundle.thresholds), np.asarray(ours.bundle.thresholds))
+            difference = paired_differences(
+                other.scores, ours.scores, ours.targets, thresholds=thresholds
+            ).map
+            cells.append(
+                "" if difference is None else f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
+            )
+        table.add_row(head, *cells)
+    return table
+
+
+def main() -> None:
+    """Runs what is missing, and prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with voc-sample, ccp, coco-sample")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--sets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--report", action="store_true", help="only of the runs that are there")
+    chosen = parser.parse_args()
+
+    benchmark = Benchmark(chosen.data, chosen.out, tuple(chosen.seeds), makes_runs=not chosen.report)
+    console = Console(width=120)
+    for title in chosen.tables:
+        for data in chosen.sets:
+            table = table_of(benchmark, data, title)
+            if table.rows:
+                console.print(table)
+            if title == "heads":
+                for details in details_of(benchmark, data):
+                    console.print(details)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The rows of the tables of `benchmarks.quality`: overrides of the recipe `laptop`, by table and name."""
+
+from __future__ import annotations
+
+from benchmarks.heads import HEADS
+
+PROJECTED = ("model.attention=projected", "model.num_heads=4", "model.hidden_dim=256", "optim.lr=2e-4")
+WITH_FEEDFORWARD = (*PROJECTED, "model.feedforward_dim=512")
+TWO_LAYERS = (*WITH_FEEDFORWARD, "model.num_decoder_layers=2")
+TRAINED = ("train.cache_features=false", "model.freeze_norm=true", "data.augment.flip=0.5", "train.epochs=8")
+
+Variants = dict[str, tuple[str, ...]]
+
+TABLES: dict[str, Variants] = {
+    "heads": {name: HEADS[name] for name in ("query2label", "linear", "csra", "ml_decoder")},
+    # The paper's ablations; in the projected form, which has all parts that they take away.
+    "layers": {
+        "projected, 1 decoder layer": WITH_FEEDFORWARD,
+        "2 decoder layers": TWO_LAYERS,
+        "3 decoder layers": (*WITH_FEEDFORWARD, "model.num_decoder_layers=3"),
+        "1 encoder layer": (*WITH_FEEDFORWARD, "model.num_encoder_layers=1"),
+        "1 encoder, 2 decoder layers": (*TWO_LAYERS, "model.num_encoder_layers=1"),
+        "2 decoder layers, self-attention": (*TWO_LAYERS, "model.other_self_attention=true"),
+        "no feed-forward part": (*PROJECTED, "model.feedforward_dim=0"),
+    },
+    "width": {
+        f"projected, D = {width}": (*WITH_FEEDFORWARD, f"model.hidden_dim={width}")
+        for width in (256, 128, 512, 1024)
+    },
+    "attention heads": {f"direct, M = {heads}": (f"model.num_heads={heads}",) for heads in (1, 2, 4, 8)},
+    "attention": {
+        "direct (recipe)": (),
+        "direct, feed-forward 512": ("model.feedforward_dim=512",),
+        "direct, 2 layers": ("model.num_decoder_layers=2",),
+        "direct, raw features": ("model.feature_norm=false",),
+        "projected": PROJECTED,
+    },
+    "loss": {
+        "bce (recipe)": (),
+        "focal": ("loss.name=focal",),
+        "asymmetric": ("loss.name=asymmetric",),
+        "asymmetric, gamma- 4, margin 0.05": (
+            "loss.name=asymmetric",
+            "loss.gamma_neg=4",
+            "loss.margin=0.05",
+        ),
+    },
+    "averaging": {
+        "EMA 0.99 (recipe)": (),
+        "no EMA": ("train.ema_decay=0",),
+        "EMA 0.999": ("train.ema_decay=0.999",),
+    },
+    "regularization": {
+        "dropout 0.3 (recipe)": (),
+        "dropout 0": ("model.dropout=0",),
+        "dropout 0.6": ("model.dropout=0.6",),
+        "mixup 0.2": ("data.augment.mixup_alpha=0.2",),
+        "cutmix 1": ("data.augment.cutmix_alpha=1",),
+        "weight decay 0.1": ("optim.weight_decay=0.1",),
+        "one view": ("train.cache_views=1",),
+    },
+    "views": {
+        "plain and mirrored (recipe)": (),
+        "4 views, crops from 50 %": (
+            "train.cache_views=4",
+            "data.augment.crop_min_area=0.5",
+            "data.augment.flip=0.5",
+        ),
+    },
+    "input size": {
+        "384 (recipe)": (),
+        "224": ("data.image_size=224",),
+        "320": ("data.image_size=320",),
+        "448": ("data.image_size=448",),
+    },
+    "resize": {
+        "squash (recipe)": (),
+        "crop": ("data.resize=crop",),
+        "letterbox": ("data.resize=letterbox",),
+    },
+    "backbone": {
+        "lite0 (recipe)": (),
+        "lite0, linear": HEADS["linear"],
+        "lite2": ("model.backbone=tf_efficientnet_lite2",),
+        "lite2, linear": ("model.backbone=tf_efficientnet_lite2", *HEADS["linear"]),
+    },
+    # 224 px, because each step computes the backbone: a fully trained run takes minutes instead of seconds.
+    "training": {
+        "frozen, 224 px": ("data.image_size=224",),
+        "frozen, 224 px, linear": ("data.image_size=224", *HEADS["linear"]),
+        "all but stem": ("data.image_size=224", *TRAINED, "model.freeze=stem"),
+        "all but stem, linear": ("data.image_size=224", *TRAINED, "model.freeze=stem", *HEADS["linear"]),
+        "all": ("data.image_size=224", *TRAINED, "model.freeze=none"),
+        "all, linear": ("data.image_size=224", *TRAINED, "model.freeze=none", *HEADS["linear"]),
+    },
+}
