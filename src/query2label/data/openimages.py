@@ -28,6 +28,8 @@ from query2label.errors import DataError
 from query2label.labels import LabelSet
 
 _IMAGE_FOLDERS: Final = ("{split}", "images/{split}", "{split}/data", "images", "data", ".")
+_UNPACKED: Final = ("{split}_[0-9a-f]", "images/{split}_[0-9a-f]")
+"""What the archives `train_0.tar.gz` to `train_f.tar.gz` unpack to."""
 
 
 class _Judged(NamedTuple):
@@ -173,8 +175,11 @@ def _named(files: Sequence[Path]) -> str:
 def _images_on_disk(root: Path, folder: str) -> dict[str, str]:
     """Id -> name below the root, of the images that may be of a split."""
     found: dict[str, str] = {}
-    for place in _IMAGE_FOLDERS:
-        where = place.format(split=folder)
+    places = [place.format(split=folder) for place in _IMAGE_FOLDERS]
+    for pattern in _UNPACKED:
+        parts = sorted(root.glob(pattern.format(split=folder)))
+        places += [part.relative_to(root).as_posix() for part in parts]
+    for where in places:
         try:
             with os.scandir(root / where) as entries:
                 names = sorted(entry.name for entry in entries if is_image_name(entry.name))

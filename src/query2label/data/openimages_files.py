@@ -20,6 +20,8 @@ _SPLITS: Final = ("train", "validation", "test")
 _LABEL_FILE: Final = re.compile(
     r"(?:.+-)?(train|validation|test)-annotations-(human|machine)-imagelabels.*\.csv"
 )
+_SPLIT_FILES: Final = ("labels/classifications.csv", "annotations-human.csv")
+"""What FiftyOne saves, and what versions 2 and 3 have, in the folder of a split."""
 _MAX_CLASS_FILE_BYTES: Final = 64 * 2**20
 
 
@@ -34,17 +36,19 @@ class LabelFile(NamedTuple):
 
 
 def label_files(path: Path) -> list[LabelFile]:
-    """The label files in a folder, by split: as published, or as FiftyOne saves them."""
+    """The label files in a folder, by split: as published (in any version), or as FiftyOne saves them."""
     found = []
     for place in _FOLDERS:
         for file in sorted((path / place).glob("*-imagelabels*.csv")):
             match = _LABEL_FILE.fullmatch(file.name)
             if match is not None:
                 found.append(LabelFile(file, match[1], match[2] == "human"))
-    for split in _SPLITS:
-        file = path / split / "labels" / "classifications.csv"
-        if file.is_file():
-            found.append(LabelFile(file, split, is_human=True))
+    found += [
+        LabelFile(file, split, is_human=True)
+        for split in _SPLITS
+        for name in _SPLIT_FILES
+        if (file := path / split / name).is_file()
+    ]
     return sorted(found, key=lambda file: _SPLITS.index(file.folder))
 
 

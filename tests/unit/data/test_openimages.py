@@ -69,7 +69,15 @@ def test_read__the_published_form(make_open_images: MakeOpenImages) -> None:
 
 @pytest.mark.parametrize(
     "form",
-    ["{split}/{id}.jpg", "images/{split}/{id}.png", "{split}/data/{id}.jpg", "images/{id}.jpg", "{id}.jpg"],
+    [
+        "{split}/{id}.jpg",
+        "images/{split}/{id}.png",
+        "{split}/data/{id}.jpg",
+        "images/{id}.jpg",
+        "{id}.jpg",
+        "{split}_0/{id}.jpg",
+        "images/{split}_f/{id}.jpg",
+    ],
 )
 def test_read__finds_the_images_in_all_usual_places(make_open_images: MakeOpenImages, form: str) -> None:
     ids = (("train", "000a"), ("train", "000b"), ("validation", "000c"))
@@ -108,6 +116,14 @@ def test_read__as_fiftyone_saves_it(make_text: MakeText, tmp_path: Path) -> None
     dataset = load_dataset(tmp_path)
     assert dataset.format == "openimages"
     assert dataset.labels.names == ("Cat", "Dog")
+    assert targets(dataset) == {"000a.jpg": [0, 1], "000b.jpg": [1, -1], "000c.jpg": [1, 0]}
+
+
+def test_read__versions_2_and_3(make_open_images: MakeOpenImages) -> None:
+    rows = {f"{name.partition('-')[0]}/annotations-human.csv": HEADER + text for name, text in ROWS.items()}
+    rows = {name.replace("oidv6", "train"): text for name, text in rows.items()}
+    dataset = load_dataset(make_open_images(dict.fromkeys(ROWS), rows))
+    assert dataset.format == "openimages"
     assert targets(dataset) == {"000a.jpg": [0, 1], "000b.jpg": [1, -1], "000c.jpg": [1, 0]}
 
 
