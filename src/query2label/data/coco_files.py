@@ -116,4 +116,5 @@ def data_folder(file: Path) -> Path:
 def image_folders(file: AnnotationFile, folder: Path) -> list[str]:
     """Folders below the root that may hold a file's images, the likeliest first."""
     names = dict.fromkeys(name for name in (file.name, file.split) if name)
-    return [*names, *(f"images/{name}" for name in names), "images", "."]
+    nested = [f"{name}/{name}" for name in names]  # an archive that was unpacked into a folder called like it
+    return [*names, *(f"images/{name}" for name in names), *nested, "images", "."]

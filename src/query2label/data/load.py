@@ -108,10 +108,15 @@ def _summary(dataset: Dataset, *, checkable: bool) -> str:
     count = len(dataset.problems)
     command = f"`q2l data check {dataset.source}`"
     if count == 1:
-        return f"{shown}. See {command}." if checkable else f"{shown}."
+        shown = _sentence(shown)
+        return f"{shown} See {command}." if checkable else shown
     more = f"; and {count - _NUM_SHOWN} more" if count > _NUM_SHOWN else ""
-    summary = f"{dataset.source} has {count} problems: {shown}{more}."
+    summary = _sentence(f"{dataset.source} has {count} problems: {shown}{more}")
     return f"{summary} {command} shows all." if checkable else summary
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else f"{text}."
 
 
 def _only(dataset: Dataset, split: str) -> Dataset:

@@ -95,7 +95,7 @@ def test_check__names_are_shown_never_obeyed(run: Run, data: Path) -> None:
     ("arguments", "message"),
     [
         (["check", "absent"], "absent does not exist"),
-        (["check", "."], "has no known layout"),
+        (["check", "nothing"], "nothing has no known layout"),
         (["split", "data", "--fractions", "train"], "'train' is not SPLIT=SHARE"),
         (["split", "data", "--fractions", "a=0.5,a=0.5"], "'a' occurs twice"),
         (["split", "data", "--fractions", "a=0.5,b=0.1"], "add up to 1"),
@@ -106,6 +106,7 @@ def test_errors__are_one_sentence_and_exit_2(
     run: Run, data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(data.parent)
+    (data.parent / "nothing").mkdir()
     before = sorted(data.parent.rglob("*"))
     code, text = run(*arguments)
     assert code == 2

@@ -75,6 +75,7 @@ def test_annotation_files__finds_files_and_splits(
     [
         ("annotations/instances_train2017.json", "train2017/b.jpg"),
         ("annotations/instances_train2017.json", "images/train2017/b.jpg"),
+        ("annotations/instances_train2017.json", "train2017/train2017/b.jpg"),
         ("annotations/instances_train2017.json", "images/b.jpg"),
         ("annotations/instances_train2017.json", "b.jpg"),
         ("annotations/instances_train2017.json", "annotations/b.jpg"),

@@ -192,6 +192,11 @@ def test_load_dataset__the_format_may_be_named(data: Path) -> None:
         load_dataset(data, format="folders", image_root=data)
 
 
+def test_load_dataset__a_question_needs_no_full_stop(data: Path) -> None:
+    with pytest.raises(DataError, match=r"2 problems: .*Did you mean 'cats'\?$"):
+        load_dataset(data, labels=LabelSet(["dog", "cats"]))
+
+
 def test_load_dataset__nothing_in_it(data: Path, make_text: MakeText) -> None:
     make_text("labels.csv", "image,labels\n")
     with pytest.raises(DataError, match="has no label in any row"):
