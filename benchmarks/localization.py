@@ -78,7 +78,7 @@ def backbone_key(model: Query2Label) -> str:
     return digest.hexdigest()
 
 
-@torch.inference_mode()
+@torch.no_grad()  # a head with weights is differentiated later, which inference tensors refuse
 def feature_map(model: Query2Label, sample: Sample) -> torch.Tensor:
     """Of the backbone, with a batch dimension."""
     spec = model.bundle.preprocess
