@@ -21,12 +21,13 @@ again.
     openvino-bf16  exported, OpenVINO, bfloat16
     openvino-int8  exported, OpenVINO, int8
 
-Weights are random, which does not change the time, but for the model in the box (`builtin`): its mAP is
-measured on the labelled images of `--data`, and its int8 is held to that. Int8 is calibrated on photos of the
-split `train`. `difference` is that of the scores from those of `plain`, at most, on photos (without `--data`:
-noise); with random weights it says little about int8. `of peak` is what the matrix products and convolutions
-of the model take at the speed of a large float32 product on the same threads, over the time taken; int8 and
-bfloat16 can exceed 100 %.
+Weights are random, which does not change the time, but for the model in the box (`builtin`), whose bundle
+`python -m benchmarks.builtin` leaves in its --out: `--bundle runs/builtin/bundle`. Its mAP is measured on the
+labelled images of `--data`, and its int8 is held to that. Int8 is calibrated on photos of the split `train`.
+`difference` is that of the scores from those of `plain`, at most, on photos (without `--data`: noise); with
+random weights it says little about int8. `of peak` is what the matrix products and convolutions of the model
+take at the speed of a large float32 product on the same threads, over the time taken; int8 and bfloat16 can
+exceed 100 %.
 """
 
 from __future__ import annotations
@@ -190,7 +191,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of exported files and results")
     parser.add_argument("--data", type=Path, help="labelled photos in splits train and val, for int8")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS[:4])
+    parser.add_argument("--models", nargs="+", choices=MODELS, help="unset: all but tiny")
+    parser.add_argument("--bundle", type=Path, help="of the model in the box, from benchmarks.builtin")
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rounds", type=int, default=7)
@@ -204,6 +206,9 @@ def main() -> None:
         return
     if chosen.data is None and any("int8" in backend for backend in chosen.backends):
         parser.error("int8 is calibrated on photos: give --data, or --backends without int8.")
+    models = chosen.models or [name for name in MODELS[:4] if chosen.bundle or name != "builtin"]
+    if "builtin" in models and not (chosen.bundle and chosen.bundle.is_dir()):
+        parser.error("builtin needs --bundle, which python -m benchmarks.builtin leaves in its --out.")
     threads = choose_threads(chosen.threads)
     torch.set_num_threads(threads)
     rounds, batches, num_photos, num_scored = (
@@ -219,8 +224,10 @@ def main() -> None:
         num_scored=num_scored,
     )
     (chosen.out / "results").mkdir(parents=True, exist_ok=True)
-    for name in chosen.models:
-        candidate = Candidate.load(name, chosen.out / name, chosen.data, num_photos, threads)
+    for name in models:
+        folder = chosen.out / name
+        bundle_path = chosen.bundle if name == "builtin" else folder / "bundle"
+        candidate = Candidate.load(name, bundle_path, folder, chosen.data, num_photos, threads)
         measure(sitting, candidate, chosen.backends, batches)
     print_table(chosen.out)
 

@@ -14,7 +14,7 @@ from benchmarks.plain_model import PlainQuery2Label
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from query2label.bundle import BUILTIN_PATH, Bundle, bundle_digest
+from query2label.bundle import Bundle, bundle_digest
 from query2label.bundle.artefact import Artefact, to_metadata
 from query2label.config import ModelConfig, load_config
 from query2label.data.load import load_dataset
@@ -51,15 +51,17 @@ class Candidate:
 
     name: str
     model: Query2Label
+    bundle_path: Path
     folder: Path
     data: Path | None
     photos: list[np.ndarray]
     threads: int
 
     @classmethod
-    def load(cls, name: str, folder: Path, data: Path | None, num_photos: int, threads: int) -> Candidate:
-        """The model of a name; with `data`, also normalized photos of their split `train`."""
-        bundle_path = BUILTIN_PATH if name == "builtin" else folder / "bundle"
+    def load(
+        cls, name: str, bundle_path: Path, folder: Path, data: Path | None, num_photos: int, threads: int
+    ) -> Candidate:
+        """The model of a name, made where there is no bundle; with `data`, also photos of its `train`."""
         if not bundle_path.is_dir():
             build(name).save_pretrained(bundle_path)
         model = load_model(bundle_path)
@@ -68,7 +70,7 @@ class Candidate:
             samples = load_dataset(data).select("train").samples[:num_photos]
             images = [sample.image_source() for sample in samples]
             photos = calibration_images(images, data, cast(Bundle, model.bundle))
-        return cls(name, model, folder, data, photos, threads)
+        return cls(name, model, bundle_path, folder, data, photos, threads)
 
     @property
     def bundle(self) -> Bundle:
@@ -111,11 +113,10 @@ class Candidate:
         if precision == "int8" and self.name != "builtin":
             self._quantize(path, to)
             return
-        bundle = BUILTIN_PATH if self.name == "builtin" else self.folder / "bundle"
         data = self.data if precision == "int8" else None
         try:
             verified = export_bundle(
-                bundle, path, to=to, precision=precision, data=data, threads=self.threads
+                self.bundle_path, path, to=to, precision=precision, data=data, threads=self.threads
             )
             print(f"    {verified}", file=sys.stderr)
         except ExportError as error:
@@ -126,7 +127,7 @@ class Candidate:
     def _quantize(self, path: Path, to: ExportTarget) -> None:
         """Writes a file with all operations in 8 bits that can be; both runtimes get the same graph."""
         artefact = Artefact(
-            bundle_digest=bundle_digest(self.folder / "bundle"),
+            bundle_digest=bundle_digest(self.bundle_path),
             precision="int8",
             any_image_size=False,
             attention=False,

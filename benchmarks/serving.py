@@ -9,7 +9,7 @@ waits as `Retry-After` says). *Overload*: requests come at ten times the rate th
 or not earlier ones are done; refused ones are not sent again. Meanwhile `/healthz` is asked every 50 ms.
 *Memory*: of the server, over 10,000 requests. Servers are processes of their own; the clients are one
 process of raw sockets on the same machine, so they take some of its time. Unset, the model is the one in
-the box, exported to ONNX, and the photos are made up.
+the box, and the photos are made up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,7 +35,6 @@ from rich.console import Console
 from rich.table import Table
 
 from query2label.bundle import BUILTIN_PATH
-from query2label.export.run import export_bundle
 from query2label.inference.inputs import images_in
 from query2label.inference.predictor import Predictor
 
@@ -312,22 +310,19 @@ def main() -> None:
     if options.photos is not None:
         photos = [path.read_bytes() for path in images_in(options.photos)[:64]]
     console = Console(width=max(110, Console().width))
-    with tempfile.TemporaryDirectory() as folder:
-        model = options.model or Path(folder) / "box.onnx"
-        if options.model is None:
-            export_bundle(BUILTIN_PATH, model, to="onnx")
-        predictor = Predictor.load(model)
-        predictor(photos[:8])
-        started = time.perf_counter()
-        predictor(photos * 2, batch_size=8)
-        alone = 2 * len(photos) / (time.perf_counter() - started)
-        console.print(
-            f"{os.cpu_count()} processors; one thread of Python, no HTTP, batches of 8: {alone:.1f} images/s"
-        )
-        table, best = throughput(model, photos, 3.0 if options.quick else 15.0)
-        console.print(table)
-        console.print(overload(model, photos, best, 5.0 if options.quick else 60.0))
-        console.print(memory(model, photos, 400 if options.quick else 10_000))
+    model = options.model or BUILTIN_PATH
+    predictor = Predictor.load(model)
+    predictor(photos[:8])
+    started = time.perf_counter()
+    predictor(photos * 2, batch_size=8)
+    alone = 2 * len(photos) / (time.perf_counter() - started)
+    console.print(
+        f"{os.cpu_count()} processors; one thread of Python, no HTTP, batches of 8: {alone:.1f} images/s"
+    )
+    table, best = throughput(model, photos, 3.0 if options.quick else 15.0)
+    console.print(table)
+    console.print(overload(model, photos, best, 5.0 if options.quick else 60.0))
+    console.print(memory(model, photos, 400 if options.quick else 10_000))
 
 
 if __name__ == "__main__":

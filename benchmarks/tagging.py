@@ -1,8 +1,9 @@
 """Predicting thousands of photos with `q2l predict`, against a plain loop, the bare runtime and the decoder.
 
-    python -m benchmarks.tagging --photos DATA                   # 5,000 photos; ONNX, OpenVINO in float32
-    python -m benchmarks.tagging --photos DATA --model int8.onnx # any bundles or exported files instead
-    python -m benchmarks.tagging --photos DATA --quick           # does it run?
+    B="--bundle runs/builtin/bundle"                             # or another
+    python -m benchmarks.tagging --photos DATA $B                # 5,000 photos; ONNX, OpenVINO in float32
+    python -m benchmarks.tagging --photos DATA $B --model i8.onnx  # any bundles or exported files instead
+    python -m benchmarks.tagging --photos DATA $B --quick        # does it run?
     python -m benchmarks.tagging --photos DATA --reduced         # twelve megapixels, whole and reduced
     python -m benchmarks.tagging --names 1000000                 # time and memory of finding a million
 
@@ -39,7 +40,6 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from query2label.bundle import BUILTIN_PATH
 from query2label.inference.predictor import Predictor
 from query2label.inference.samples import FoundSamples, survey_of
 from query2label.inference.threads import choose_threads
@@ -67,7 +67,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photos", type=Path, help="a folder with JPEG files below it")
-    parser.add_argument("--bundle", type=Path, default=BUILTIN_PATH, help="unset: the model in the box")
+    parser.add_argument("--bundle", type=Path, help="with --reduced, unset: the model in the box")
     parser.add_argument("--model", nargs="+", help="files or bundles; unset: --bundle, exported in float32")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--threads", type=int, help="unset: as many as this process may use")
@@ -84,6 +84,8 @@ def main() -> None:
     if chosen.reduced:
         measure_reduced(photos, Predictor.load(chosen.bundle), 3 if chosen.quick else 40)
         return
+    if chosen.bundle is None:
+        parser.error("--bundle is needed, which the plain loop runs")
     threads = choose_threads(chosen.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -149,6 +149,11 @@ def _file_of(folder: Path, name: str) -> Path:
         BundleError: If it is missing, or a link that leads out of the bundle.
     """
     file = folder / name
+    if folder.is_file():
+        raise BundleError(
+            f"{folder} is a file, and this needs a bundle: give the folder with its {CONFIG_NAME} "
+            "(an exported file was made from one)."
+        )
     if not folder.is_dir():
         raise BundleError(f"There is no bundle at {folder}: give the folder with its {CONFIG_NAME}.")
     if not file.is_file():

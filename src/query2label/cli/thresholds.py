@@ -85,7 +85,7 @@ def thresholds_command(
 
 
 def _folder(model: Path) -> Path:
-    if not model.is_dir():
+    if not model.exists():
         raise BundleError(f"There is no bundle at {model}: only a bundle on this machine can be changed.")
     return model
 

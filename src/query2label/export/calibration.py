@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
+import onnxruntime
 from jaxtyping import Float
 
 from query2label.extras import import_extra
@@ -37,7 +38,6 @@ def observe_ranges(
         images: Normalized, one after the other; at least one.
         threads: Of the processor.
     """
-    onnxruntime = import_extra("onnxruntime", extra="onnx", purpose=PURPOSE)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = choose_threads(threads)
     options.log_severity_level = 3  # errors only

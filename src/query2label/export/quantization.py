@@ -61,7 +61,6 @@ class Quantizable:
     def quantized(self, operations: Collection[str]) -> bytes:
         """The content of an ONNX file where these operations are in 8 bits, and all others in float32."""
         onnx = import_extra("onnx", extra="onnx", purpose=PURPOSE)
-        import_extra("onnxruntime", extra="onnx", purpose=PURPOSE)
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer

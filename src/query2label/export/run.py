@@ -29,7 +29,7 @@ from query2label.preprocess import ImageSource
 
 SUFFIXES: Final[dict[ExportTarget, str]] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 _PACKAGES: Final[dict[ExportTarget, tuple[str, ...]]] = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "onnx": ("onnx", "onnxscript"),
     "openvino": ("onnx", "onnxscript", "openvino"),
     "torch": (),
 }

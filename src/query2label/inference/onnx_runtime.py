@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 import numpy as np
+import onnxruntime
 from jaxtyping import Float
 
 from query2label.bundle.artefact import from_metadata
 from query2label.errors import BundleError, ConfigError
-from query2label.extras import import_extra
 from query2label.inference.threads import choose_threads
 
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -44,15 +43,14 @@ class OnnxRuntime:
     """
 
     def __init__(self, path: Path, *, device: str = "auto", threads: int | None = None) -> None:
-        onnxruntime = import_extra("onnxruntime", extra="onnx", purpose="Running an ONNX file")
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = choose_threads(threads)
         options.log_severity_level = 3  # errors only; they come as exceptions as well
-        providers = _providers(onnxruntime, device)
+        providers = _providers(device)
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except _errors(onnxruntime) as error:
+        except _errors() as error:
             reason = str(error).partition("\n")[0].rstrip(".")
             raise BundleError(f"{path} is not an ONNX model that can be run: {reason}.") from None
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -76,7 +74,7 @@ class OnnxRuntime:
         return np.asarray(logits), np.asarray(attention)
 
 
-def _providers(onnxruntime: ModuleType, device: str) -> list[str]:
+def _providers(device: str) -> list[str]:
     """The execution providers for a device, best first.
 
     Raises:
@@ -92,7 +90,7 @@ def _providers(onnxruntime: ModuleType, device: str) -> list[str]:
     return [_PROVIDERS[device]]
 
 
-def _errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
+def _errors() -> tuple[type[Exception], ...]:
     """What it raises: children of `Exception` itself, so they must be named."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     return tuple(getattr(state, name) for name in _ERRORS if hasattr(state, name))

@@ -63,7 +63,7 @@ class Predictor:
 
         Args:
             path_or_hub_id: Where the model is; what is on this machine needs no network. Unset: the model in
-                the box, for a few everyday labels, which comes with the package.
+                the box, for a few everyday labels, an exported file which comes with the package.
             runtime: What computes; `auto` is the fastest that is installed and can.
             device: `auto` (a GPU where there is one), `cpu`, or what the runtime has, such as `cuda`.
             threads: Of the processor; unset: as many as this process may use.

@@ -65,9 +65,10 @@ def read_model(path_or_hub_id: str | Path) -> Bundle:
 
 def model_digest(path_or_hub_id: str | Path | None = None) -> str:
     """SHA-256 of the files of a model that `load_runtime` takes, by which it is known again."""
-    path = Path(BUILTIN_PATH if path_or_hub_id is None else path_or_hub_id)
+    model = BUILTIN_PATH if path_or_hub_id is None else path_or_hub_id
+    path = Path(model)
     if not path.is_file():
-        return bundle_digest(BUILTIN_PATH if path_or_hub_id is None else resolve_bundle_path(path_or_hub_id))
+        return bundle_digest(resolve_bundle_path(model))
     weights = path.with_suffix(".bin")  # of OpenVINO
     return "-".join(sha256_of(file) for file in (path, weights) if file == path or weights.is_file())
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 from query2label import __version__
-from query2label.bundle import BUILTIN_PATH, bundle_digest, resolve_bundle_path
 from query2label.decode import image_size
 from query2label.errors import ConfigError, DataError
 from query2label.formats import RuntimeName
@@ -18,6 +16,7 @@ from query2label.inference.choice import LabelChoice
 from query2label.inference.looking import attention_of
 from query2label.inference.predictor import Predictor
 from query2label.inference.runtime import AttentiveRuntime, ExportedRuntime
+from query2label.inference.runtimes import model_digest
 from query2label.labels import LabelSet
 from query2label.preprocess import preprocess
 from query2label.serve.attention import attention_pngs, why_no_attention
@@ -83,8 +82,7 @@ class ServedModel:
         predictor = Predictor.load(path_or_hub_id, runtime=runtime, device=device, threads=threads)
         if isinstance(predictor.runtime, ExportedRuntime):
             return cls(predictor)
-        folder: str | Path = BUILTIN_PATH if path_or_hub_id is None else path_or_hub_id
-        return cls(predictor, digest=bundle_digest(resolve_bundle_path(folder)))
+        return cls(predictor, digest=model_digest(path_or_hub_id))
 
     def choice(self, options: Options) -> Choice:
         """What the options mean for this model.

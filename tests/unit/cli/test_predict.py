@@ -250,11 +250,12 @@ def test_rethreshold__chooses_labels_anew(photos: Path, model_file: Path) -> Non
 
 
 def test_rethreshold__by_a_bundle(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from query2label.bundle import BUILTIN_PATH, read_bundle
+    from query2label.bundle import BUILTIN_PATH
     from query2label.inference.outputs import save_predictions
     from query2label.inference.prediction import Prediction
+    from query2label.inference.runtimes import read_model
 
-    bundle = read_bundle(BUILTIN_PATH)
+    bundle = read_model(BUILTIN_PATH)
     logits = {label: float(number) - 7 for number, label in enumerate(bundle.labels)}
     prediction = Prediction(source="x.jpg", scores=dict.fromkeys(bundle.labels, 0.0), logits=logits)
     save_predictions([prediction], tmp_path / "p.jsonl", bundle.labels, form="jsonl")
