@@ -30,6 +30,7 @@ data_app = typer.Typer(help="Check labelled images, and split them.", no_args_is
 _NUM_LABELS_SHOWN = 100
 _NUM_PAIRS_SHOWN = 10
 _NUM_DUPLICATES_SHOWN = 10
+_NUM_LOOK_ALIKES_SHOWN = 10
 _NUM_ERRORS_SHOWN = 1000
 
 
@@ -45,7 +46,8 @@ def check_command(
     difficult: DifficultOption = "ignore",
     images: ImagesOption = None,
     decode: Annotated[
-        bool, typer.Option(help="Read every image, which finds corrupt and duplicate ones.")
+        bool,
+        typer.Option(help="Read every image, which finds corrupt, duplicate and similar ones."),
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
 ) -> None:
@@ -197,6 +199,9 @@ def _print_findings(console: Console, report: CheckReport) -> None:
         _print_line(console, "Note", f"{count} of files with the same content (--json lists all).", "")
     for group in report.duplicates[:_NUM_DUPLICATES_SHOWN]:
         _print_line(console, "Note", f"same content: {', '.join(map(str, group.paths))}", "")
+    for pair in report.look_alikes[:_NUM_LOOK_ALIKES_SHOWN]:
+        places = (f"{path} ({split})" for path, split in zip(pair.paths, pair.splits, strict=True))
+        _print_line(console, "Note", f"look alike: {', '.join(places)}", "")
     for warning in report.warnings:
         _print_line(console, "Warning", warning, "yellow")
     for problem in report.errors[:_NUM_ERRORS_SHOWN]:

@@ -1,26 +1,27 @@
-"""What is in a data set, and what is wrong with it: counts, and missing, corrupt and duplicate images."""
+"""What is in a data set, and what is wrong with it: counts, and missing, corrupt and repeated images."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
+from query2label.data.check_images import (
+    AcrossSplits,
+    Duplicates,
+    ImageSizes,
+    find_duplicates,
+    find_look_alikes_across,
+    image_sizes,
+    read_images,
+)
 from query2label.data.load import load_dataset
 from query2label.data.samples import Dataset, Problem, Sample
-from query2label.errors import ImageError
 from query2label.formats import DataFormatOrAuto, Difficult
 from query2label.labels import UNKNOWN, LabelSet
-from query2label.preprocess import load_image
-from query2label.storage import sha256_of
 
 WITHOUT_SPLIT: Final = "all"
 """Name that counts have where the data have no splits."""
@@ -46,26 +47,6 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Duplicates:
-    """Image files with exactly the same content."""
-
-    paths: tuple[Path, ...]
-    splits: tuple[str, ...]
-    """Splits they are in; more than one means that the evaluation sees training images."""
-    conflicting_labels: tuple[str, ...]
-    """Labels that are present in one of them and absent in another."""
-
-
-@dataclass(frozen=True)
-class ImageSizes:
-    """Smallest, median and largest (height, width), each side by itself, in pixels as displayed."""
-
-    smallest: tuple[int, int]
-    median: tuple[int, int]
-    largest: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class CheckReport:
     """The result of `check_dataset`."""
 
@@ -80,6 +61,8 @@ class CheckReport:
     pairs: tuple[Pair, ...]
     """The pairs of labels that are together most often."""
     duplicates: tuple[Duplicates, ...]
+    look_alikes: tuple[AcrossSplits, ...]
+    """Images of one split that look like one of another, without those of `duplicates`."""
     sizes: ImageSizes | None
     """None where no image was decoded."""
     errors: tuple[Problem, ...]
@@ -118,7 +101,7 @@ def check_dataset(
         labels: As in `load_dataset`.
         difficult: As in `load_dataset`.
         image_root: As in `load_dataset`.
-        decode: Whether to read each image, which finds corrupt and duplicate ones.
+        decode: Whether to read each image, which finds corrupt, duplicate and similar ones.
         on_image: Called with the number of images read so far and of all, for a progress bar.
 
     Returns:
@@ -127,13 +110,14 @@ def check_dataset(
     dataset = load_dataset(
         path, format=format, labels=labels, difficult=difficult, image_root=image_root, on_problem="keep"
     )
-    contents = _read_images(dataset.samples, on_image) if decode else []
+    contents = read_images(dataset.samples, on_image) if decode else []
     corrupt = [
         Problem(sample.path, content.error)
         for sample, content in zip(dataset.samples, contents, strict=False)
         if content.error is not None
     ]
-    duplicates = _duplicates(dataset, contents)
+    duplicates = find_duplicates(dataset, contents)
+    look_alikes = find_look_alikes_across(dataset, contents)
     counts = _label_counts(dataset)
     return CheckReport(
         path=Path(path),
@@ -143,43 +127,16 @@ def check_dataset(
         labels_per_image=dict(sorted(Counter(len(sample.positive) for sample in dataset.samples).items())),
         pairs=_pairs(dataset),
         duplicates=duplicates,
-        sizes=_sizes(contents),
+        look_alikes=look_alikes,
+        sizes=image_sizes(contents),
         errors=(*dataset.problems, *corrupt),
-        warnings=(*_label_warnings(dataset, counts), *_duplicate_warnings(duplicates)),
+        warnings=(
+            *_label_warnings(dataset, counts),
+            *_duplicate_warnings(duplicates),
+            *_look_alike_warnings(look_alikes),
+        ),
         notes=tuple(dataset.notes),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What one image file turned out to be."""
-
-    digest: str | None
-    size: tuple[int, int] | None
-    error: str | None
-
-
-def _read_images(samples: Sequence[Sample], on_image: Callable[[int, int], None] | None) -> list[_Content]:
-    contents: list[_Content] = []
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for content in pool.map(_read_image, samples):
-            contents.append(content)
-            if on_image is not None:
-                on_image(len(contents), len(samples))
-    return contents
-
-
-def _read_image(sample: Sample) -> _Content:
-    digest = None
-    try:
-        source = sample.image_source()
-        digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else sha256_of(source)
-        image = load_image(source)
-    except OSError as error:
-        return _Content(None, None, f"cannot be read: {error.strerror}")
-    except ImageError as error:
-        return _Content(digest, None, str(error))
-    return _Content(digest, (image.height, image.width), None)
 
 
 def _split(sample: Sample) -> str:
@@ -211,41 +168,6 @@ def _pairs(dataset: Dataset) -> tuple[Pair, ...]:
     return tuple(
         Pair((dataset.labels[first], dataset.labels[second]), count)
         for (first, second), count in counts.most_common(_NUM_PAIRS)
-    )
-
-
-def _sizes(contents: Iterable[_Content]) -> ImageSizes | None:
-    sizes = np.array([content.size for content in contents if content.size is not None])
-    if not len(sizes):
-        return None
-    smallest, median, largest = (
-        (int(height), int(width)) for height, width in np.quantile(sizes, [0, 0.5, 1], axis=0)
-    )
-    return ImageSizes(smallest, median, largest)
-
-
-def _duplicates(dataset: Dataset, contents: Sequence[_Content]) -> tuple[Duplicates, ...]:
-    places: defaultdict[str, list[int]] = defaultdict(list)
-    for place, content in enumerate(contents):
-        if content.digest is not None:
-            places[content.digest].append(place)
-    found = []
-    for group in places.values():
-        if len(group) > 1:
-            samples = [dataset.samples[place] for place in group]
-            splits = tuple(dict.fromkeys(sample.split for sample in samples if sample.split is not None))
-            found.append(
-                Duplicates(tuple(sample.path for sample in samples), splits, _conflicts(dataset, samples))
-            )
-    return tuple(found)
-
-
-def _conflicts(dataset: Dataset, samples: Sequence[Sample]) -> tuple[str, ...]:
-    present = {index for sample in samples for index in sample.positive}
-    return tuple(
-        dataset.labels[index]
-        for index in sorted(present)
-        if any(index not in sample.positive and index not in sample.unknown for sample in samples)
     )
 
 
@@ -290,6 +212,15 @@ def _duplicate_warnings(duplicates: Iterable[Duplicates]) -> list[str]:
             labels = ", ".join(group.conflicting_labels)
             warnings.append(f"One image has different labels in its copies ({labels}): {names}.")
     return warnings
+
+
+def _look_alike_warnings(look_alikes: Iterable[AcrossSplits]) -> list[str]:
+    counts = Counter(pair.splits for pair in look_alikes)
+    return [
+        f"{count:,} {'image of' if count == 1 else 'images of'} {first} {'looks' if count == 1 else 'look'} "
+        f"like one of {second}: the same picture, perhaps saved anew or resized."
+        for (first, second), count in counts.items()
+    ]
 
 
 def _jsonable(value: Any) -> Any:

@@ -6,9 +6,9 @@ where iteration began, not on a worker that died on the way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ MAX_REPLACEMENTS: Final = 50
 NUM_NAMED: Final = 8
 
 Indices = npt.NDArray[np.int64]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class TrainBatches:
         Too many broken images, a batch that kills its worker twice, and one that takes longer than the
         time-out, are each a `DataError` that names the images.
         """
-        decoded = _decode_all(
+        decoded = decode_all(
             self._work,
             self.batches,
             dataset=self.dataset,
@@ -178,14 +179,13 @@ class EvalBatches:
         A batch that kills its worker twice, and one that takes longer than the time-out, are each a
         `DataError` that names the images.
         """
-        decoded = _decode_all(
+        for part in decode_all(
             self._work,
             self.batches,
             dataset=self.dataset,
             num_workers=self.num_workers,
             timeout_seconds=self.timeout_seconds,
-        )
-        for part in decoded:
+        ):
             _record(part, self.dataset, self.broken)
             if len(part.indices):
                 yield _to_batch(part, self.dataset, pin_memory=self.pin_memory)
@@ -247,14 +247,26 @@ class _EvalWork:
         return _Decoded(images[: len(good)], np.array(good, dtype=np.int64), broken)
 
 
-def _decode_all(
-    work: _TrainWork | _EvalWork,
+def decode_all(
+    work: Callable[[Indices, Report], Result],
     batches: Sequence[Indices],
     *,
     dataset: Dataset,
     num_workers: int,
     timeout_seconds: float,
-) -> Iterator[_Decoded]:
+) -> Iterator[Result]:
+    """What `work` makes of each batch, in order, in processes of its own.
+
+    Args:
+        work: Does one batch; reports each sample before it begins with it.
+        batches: Sample indices of each.
+        dataset: Where the samples are.
+        num_workers: Processes; 0 works in this one.
+        timeout_seconds: Longest wait for a batch; 0 waits for ever.
+
+    Raises:
+        DataError: If a batch kills its worker twice or takes too long; names the images.
+    """
     try:
         yield from ordered_results(work, batches, num_workers=num_workers, timeout_seconds=timeout_seconds)
     except LostJobError as lost:

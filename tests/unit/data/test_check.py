@@ -1,10 +1,14 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from query2label.data.check import Duplicates, ImageSizes, LabelCounts, Pair, check_dataset
+from query2label.cli.app import app
+from query2label.data.check import LabelCounts, Pair, check_dataset
+from query2label.data.check_images import Duplicates, ImageSizes
 from query2label.errors import DataError
 from query2label.storage import sha256_of
 
@@ -110,7 +114,7 @@ def test_check_dataset__a_file_that_cannot_be_read_is_an_error(
             raise PermissionError(13, "Permission denied")
         return sha256_of(path)
 
-    monkeypatch.setattr("query2label.data.check.sha256_of", refuse)
+    monkeypatch.setattr("query2label.data.check_images.sha256_of", refuse)
     assert "c.jpg: cannot be read: Permission denied" in " ".join(map(str, check_dataset(data).errors))
 
 
@@ -145,3 +149,29 @@ def test_check_dataset__garments_have_one_photo_twice(ccp: Path) -> None:
         ("0025.jpg", "1707.jpg")
     ]
     assert report.duplicates[0].conflicting_labels == ("bracelet",)
+
+
+def test_check_dataset__finds_real_photos_that_look_alike_in_two_splits(ccp: Path, tmp_path: Path) -> None:
+    rows = ["image,labels,split"]
+    for number, name in enumerate(("0025", "0343", "0403", "0594", "0001", "0002")):
+        shutil.copy(ccp / "photos" / f"{name}.jpg", tmp_path)
+        rows.append(f"{name}.jpg,{'ab'[number % 2]},train")
+    for number, name in enumerate(("1707", "1083", "1074", "0722")):  # 1707 is 0025, byte by byte
+        shutil.copy(ccp / "photos" / f"{name}.jpg", tmp_path)
+        rows.append(f"{name}.jpg,{'ab'[number % 2]},val")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    report = check_dataset(tmp_path)
+    assert [(pair.paths[0].stem, pair.paths[1].stem, pair.splits) for pair in report.look_alikes] == [
+        ("1083", "0343", ("val", "train")),
+        ("1074", "0403", ("val", "train")),
+        ("0722", "0594", ("val", "train")),
+    ]
+    assert [pair.distance for pair in report.look_alikes] == [2, 2, 4]
+    assert report.warnings == (
+        f"One image is in the splits train and val: {tmp_path}/0025.jpg and {tmp_path}/1707.jpg.",
+        "3 images of val look like one of train: the same picture, perhaps saved anew or resized.",
+    )
+    assert report.to_dict()["look_alikes"][0]["splits"] == ["val", "train"]
+    output = CliRunner().invoke(app, ["data", "check", str(tmp_path)]).output
+    assert f"Note: look alike: {tmp_path}/1083.jpg (val), {tmp_path}/0343.jpg (train)" in output
+    assert check_dataset(tmp_path, decode=False).look_alikes == ()
