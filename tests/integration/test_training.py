@@ -9,6 +9,7 @@ import tomllib
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageEnhance
 from safetensors.torch import save_file
 
 import query2label
@@ -18,7 +19,7 @@ from query2label.data.load import load_dataset
 from query2label.errors import ConfigError, DataError
 from query2label.metrics import mean_average_precision
 from query2label.models.backbone import build_backbone
-from query2label.training import start
+from query2label.training import copies, start
 from query2label.training.run import _torch_settings, resume, train
 
 SMALL = (
@@ -53,7 +54,8 @@ def finished(shapes, tmp_path_factory):
 def test_train__fills_the_run_folder(finished, shapes):
     names = {path.name for path in finished.run_dir.iterdir()}
     assert names == {
-        "best", "config.toml", "environment.json", "evaluation", "last", "log.txt", "metrics.jsonl",
+        "best", "config.toml", "environment.json", "evaluation", "last", "log.txt", "look_alikes.csv",
+        "metrics.jsonl",
     }  # fmt: skip
     config = tomllib.loads((finished.run_dir / "config.toml").read_text())
     assert config["data"]["path"] == str(shapes)
@@ -267,6 +269,64 @@ def test_train__says_which_labels_validation_never_shows(shapes, tmp_path):
     assert result.report.absent_labels == ("dog",)
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "1 of 4 labels is never shown by a validation image and in no mean: dog." in log
+
+
+def test_train__says_which_real_photos_are_in_both_splits(ccp, tmp_path, monkeypatch):
+    """Of twenty-four photos of the clothing set, one comes again, smaller and brighter, for validation."""
+    lines = ["image,labels,split"]
+    for number, photo in enumerate(sorted((ccp / "photos").iterdir())[100:124]):
+        name = f"{number:02d}.jpg"
+        with Image.open(photo) as image:
+            image.save(tmp_path / name)
+            if number == 5:
+                copy = ImageEnhance.Brightness(image.resize((120, 180))).enhance(1.15)
+                copy.save(tmp_path / "copy.jpg", quality=60)
+        lines.append(f"{name},{'ab'[number % 2]},{'val' if number % 4 == 0 else 'train'}")
+    lines.append("copy.jpg,b,val")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    result = run_small(tmp_path, tmp_path / "run", "train.epochs=1")
+    caution = (
+        "1 of 7 validation images looks like a training image (the same picture, perhaps saved anew or "
+        "resized), so results on them are too good."
+    )
+    log = (tmp_path / "run" / "log.txt").read_text()
+    table = tmp_path / "run" / "look_alikes.csv"
+    named = f"{tmp_path}/copy.jpg and {tmp_path}/05.jpg."
+    assert f"Warning: {caution} {table} lists them: {named}" in log
+    with table.open(newline="") as file:
+        header, row = csv.reader(file)
+    assert header == ["validation", "training", "distance"]
+    assert row[:2] == [f"{tmp_path}/copy.jpg", f"{tmp_path}/05.jpg"]
+    assert caution in result.report.warnings
+    saved = json.loads((tmp_path / "run" / "evaluation" / "report.json").read_text())
+    assert saved["warnings"] == list(result.report.warnings)
+    rare = "2 of 2 labels are shown by fewer than 10 validation images, too few to trust their average"
+    assert rare in saved["warnings"][0]
+    assert log.index(rare) < log.index("epoch 1/1")
+    again = resume(tmp_path / "run", quiet=True)  # looks at no image again, and still knows
+    assert again.report.warnings == result.report.warnings
+
+    monkeypatch.setattr(copies, "MAX_IMAGES", 8)
+    run_small(tmp_path, tmp_path / "part", "train.epochs=1")
+    log = (tmp_path / "part" / "log.txt").read_text()
+    assert "Looked for copies among 4 of 7 validation and 4 of 18 training images; q2l data check" in log
+
+
+def test_train__the_gain_of_an_epoch_and_its_noise(finished):
+    first, second = finished.epochs
+    assert first["gain_interval"] is None
+    low, high = second["gain_interval"]
+    assert (low + high) / 2 == pytest.approx(second["map"] - first["map"])
+    assert low < 0
+    log = (finished.run_dir / "log.txt").read_text()
+    interval = f"{low:+.4f} to {high:+.4f}"
+    assert f"within noise of the best before (95 % interval of the gain {interval})" in log
+    caution = (
+        f"The best epoch 2 (mAP {second['map']:.4f}) is not better than epoch 1 (mAP {first['map']:.4f}) "
+        f"beyond noise: 95 % interval of the difference {interval}."
+    )
+    assert f"Warning: {caution}" in log
+    assert finished.report.warnings[-1] == caution
 
 
 def test_train__refuses_what_cannot_work_and_writes_nothing(shapes, tmp_path):

@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from query2label.bundle import read_bundle, read_weights
+from query2label.data.look_alikes import read_looks
 from query2label.data.table import read as read_table
 from query2label.errors import ConfigError, DataError, TrainingError
 from query2label.models.backbone import build_backbone
-from query2label.training import loop, prepare, scoring
+from query2label.training import copies, loop, prepare, scoring
 from query2label.training.checkpoint import load_checkpoint
 from query2label.training.run import resume, train
 from query2label.training.run_folder import RunFolder
@@ -135,6 +136,24 @@ def test_resume__after_a_signal_during_validation(uninterrupted, shapes, tmp_pat
     monkeypatch.undo()
     resume(run_dir, quiet=True)
     assert_same_run(run_dir, uninterrupted)
+
+
+def test_resume__after_a_signal_while_copies_are_looked_for(uninterrupted, shapes, tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+
+    def interrupted(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from read_looks(*args, **kwargs)
+
+    monkeypatch.setattr(copies, "read_looks", interrupted)
+    with pytest.raises(RunInterruptedError, match="while validation images were compared with"):
+        run_whole(shapes, run_dir)
+    monkeypatch.undo()
+    resume(run_dir, quiet=True)
+    assert_same_run(run_dir, uninterrupted)
+    warnings = [RunFolder(path).evaluation / "report.json" for path in (run_dir, uninterrupted)]
+    first, second = (json.loads(path.read_text())["warnings"] for path in warnings)
+    assert first == second != []
 
 
 def test_resume__of_a_finished_run_changes_nothing(shapes, tmp_path, uninterrupted):

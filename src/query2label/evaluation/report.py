@@ -70,6 +70,8 @@ class Report:
     """Path -> reason of the images that could not be read, and are in no number."""
     notes: tuple[str, ...] = ()
     """What was left out on purpose when the data were read, one sentence each."""
+    warnings: tuple[str, ...] = ()
+    """What makes the numbers less sure than they look, one sentence each: of a training run."""
 
     @property
     def headline_map(self) -> float | None:
@@ -152,6 +154,7 @@ def report_from_scores(
     images: str = "the given images",
     broken_images: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
 ) -> Report:
     """Everything that can be said about scores when the targets are known.
 
@@ -169,6 +172,7 @@ def report_from_scores(
         images: Which images these are, in words; kept beside the numbers.
         broken_images: Path -> reason of images that are missing from `scores`.
         notes: What was left out when the data were read; kept beside the numbers.
+        warnings: What makes the numbers less sure than they look; kept beside them.
 
     Returns:
         The report.
@@ -215,6 +219,7 @@ def report_from_scores(
         absent_labels=tuple(row.label for row in per_label if row.num_positives == 0),
         broken_images=dict(broken_images or {}),
         notes=tuple(notes),
+        warnings=tuple(warnings),
     )
 
 

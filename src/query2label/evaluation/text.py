@@ -120,6 +120,8 @@ def _labels(report: Report, max_labels: int | None) -> Group:
 def _leftovers(report: Report) -> Iterator[Text]:
     for note in report.notes:
         yield Text(f"Note: {shown(note)}", style="dim")
+    for warning in report.warnings:
+        yield Text(f"Warning: {shown(warning)}", style="yellow")
     if report.absent_labels:
         yield Text(f"No image shows, and no mean counts: {_named(report.absent_labels)}", style="yellow")
     if report.broken_images:

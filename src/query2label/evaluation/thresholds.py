@@ -14,6 +14,8 @@ from query2label.metrics.arrays import Scores, Targets
 
 SHRINKAGE: Final = 2.0
 """A label with so many positives trusts its own threshold and the shared one alike."""
+FEW_POSITIVES: Final = 10
+"""With fewer, one image moves a label's recall by more than 10 points, and its threshold with it."""
 _EDGE: Final = 1e-12
 
 

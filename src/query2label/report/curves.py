@@ -61,6 +61,21 @@ def read_records(path: Path) -> list[Mapping[str, Any]]:
     return records
 
 
+def read_warnings(path: Path) -> list[str]:
+    """What a run's `report.json` says of the run's own results; nothing where the file is not there.
+
+    Raises:
+        DataError: If it is there and is no report.
+    """
+    if not path.is_file():
+        return []
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        return [str(warning) for warning in report.get("warnings", [])]
+    except (OSError, ValueError, AttributeError, TypeError):
+        raise DataError(f"{path} is no report: remove it, or finish the run once more.") from None
+
+
 def _points(ranked: RankedLabel) -> list[list[float]]:
     """(recall, precision) where each positive enters, from the surest on, thinned evenly."""
     if not len(ranked.positives):

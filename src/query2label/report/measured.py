@@ -11,9 +11,9 @@ import numpy as np
 
 from query2label.errors import DataError
 from query2label.evaluation.evaluate import LabelledScores
-from query2label.evaluation.report import Report
+from query2label.evaluation.report import REPORT_NAME, Report
 from query2label.inference.predictor import Predictor
-from query2label.report.curves import read_records
+from query2label.report.curves import read_records, read_warnings
 from query2label.training.run_folder import RunFolder
 
 
@@ -26,6 +26,8 @@ class ModelPlace:
     name: str
     records: Sequence[Mapping[str, Any]] = ()
     """The epochs of its run; none where they are not known."""
+    warnings: Sequence[str] = ()
+    """What its run said of its own results."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,14 @@ class Measured:
     labelled: LabelledScores
     report: Report
     records: Sequence[Mapping[str, Any]] = ()
+    warnings: Sequence[str] = ()
 
 
 def find_model(text: str) -> ModelPlace:
     """The model that a run folder, a bundle folder, an exported file or a name on the hub stands for.
 
-    A run stands for its best bundle. A `metrics.jsonl` that holds no epochs is a `DataError`.
+    A run stands for its best bundle. A `metrics.jsonl` that holds no epochs, or a damaged
+    `report.json`, is a `DataError`.
     """
     path = Path(text)
     is_run = RunFolder(path).best.is_dir()
@@ -50,7 +54,8 @@ def find_model(text: str) -> ModelPlace:
     run = path if is_run else bundle.parent
     records = read_records(RunFolder(run).metrics) if bundle.is_dir() else []
     name = (run.resolve() if records or is_run else bundle).stem if path.exists() else text
-    return ModelPlace(str(bundle) if path.exists() else text, name or text, records)
+    warnings = read_warnings(RunFolder(run).evaluation / REPORT_NAME) if records else []
+    return ModelPlace(str(bundle) if path.exists() else text, name or text, records, warnings)
 
 
 def require_same_images(models: Sequence[Measured]) -> None:

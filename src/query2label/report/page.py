@@ -92,6 +92,7 @@ def model_content(model: Measured, suspects: Sequence[SuspectedError]) -> dict[s
         "by_count": {row.num_labels: row.map for row in report.by_num_labels},
         "curves": label_curves(labelled.scores, labelled.targets),
         "epochs": [{key: record.get(key) for key in _EPOCH_KEYS} for record in model.records],
+        "warnings": list(model.warnings),
         "suspects": [
             [error.row, error.label, int(error.is_present), error.score, error.self_confidence]
             for error in suspects[:MAX_SUSPECTS]

@@ -143,7 +143,7 @@ def _measured(place: ModelPlace, data: Path, options: ReportOptions, stage: Stag
             progress=progress,
         )
     report = report_on(labelled, num_resamples=options.num_resamples)
-    return Measured(place.name, predictor, labelled, report, place.records)
+    return Measured(place.name, predictor, labelled, report, place.records, place.warnings)
 
 
 def _require_room_in_page(models: Sequence[Measured]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float
 
@@ -15,16 +13,15 @@ from query2label.evaluation.report import Report, report_from_scores
 from query2label.evaluation.sizes import object_sizes
 from query2label.evaluation.thresholds import fit_thresholds
 from query2label.models.weights import load_strictly
+from query2label.training.cautions import label_cautions, noise_caution
 from query2label.training.examples import draw_examples
 from query2label.training.feeds import on_device, plain_images
 from query2label.training.plan import Indices, rank_share
-from query2label.training.progress import as_text, named
+from query2label.training.progress import as_text
 from query2label.training.run_context import Run
 from query2label.training.scoring import score_batches
 from query2label.training.signals import RunInterruptedError
 
-FEW_POSITIVES = 10
-"""A label with fewer validation positives has an average precision and a threshold that say little."""
 Logits = Float[np.ndarray, "n K"]
 
 
@@ -48,6 +45,9 @@ def _complete(run: Run, indices: Indices, logits: Logits) -> Report:
     scores = scores_from_logits(logits, temperature)
     thresholds = fit_thresholds(scores, targets)
     difficult = difficult_words(data.val, run.config.data.difficult)
+    cautions = [*label_cautions(bundle.labels, targets), *data.warnings, *run.state.cautions]
+    if (noise := noise_caution(run.state.records)) is not None:
+        cautions.append(noise)
     report = report_from_scores(
         scores,
         targets,
@@ -58,6 +58,7 @@ def _complete(run: Run, indices: Indices, logits: Logits) -> Report:
         seed=run.config.train.seed,
         images=f"validation images of the run{difficult}{FITTED_HERE}",
         broken_images=run.broken.among(sample.path for sample in data.val.samples).to_dict(),
+        warnings=cautions,
     )
     changes = {
         "thresholds": tuple(thresholds.tolist()),
@@ -117,17 +118,8 @@ def _tell(run: Run, report: Report) -> None:
         f"Best epoch {run.state.best_epoch}: mAP {as_text(report.map)}{spread} on {report.num_images} "
         f"validation images; with the fitted thresholds CF1 {as_text(at.cf1)}, OF1 {as_text(at.of1)}."
     )
-    rare = [row.label for row in report.per_label if 0 < row.num_positives < FEW_POSITIVES]
-    if report.absent_labels:
-        say(
-            f"{_count(report.absent_labels, run)} never shown by a validation image and in no mean: "
-            f"{named(report.absent_labels)}."
-        )
-    if rare:
-        say(
-            f"{_count(rare, run)} shown by fewer than {FEW_POSITIVES} validation images, too few to trust "
-            f"their average precision and threshold: {named(rare)}."
-        )
+    for warning in report.warnings:
+        run.reporter.warn(warning)
     say("The thresholds were fitted on these images, so CF1 and OF1 on new images will be a little lower.")
     if len(run.broken):
         for path, reason in run.broken.to_dict().items():
@@ -137,7 +129,3 @@ def _tell(run: Run, report: Report) -> None:
             f"{run.folder.broken_images} lists them."
         )
     say(f"The model is in {run.folder.best}: q2l predict PHOTO --model {run.folder.best}")
-
-
-def _count(labels: Sequence[str], run: Run) -> str:
-    return f"{len(labels)} of {len(run.start.bundle.labels)} labels {'is' if len(labels) == 1 else 'are'}"

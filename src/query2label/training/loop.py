@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from query2label.bundle import scores_from_logits
 from query2label.data.randomness import derive_seed
 from query2label.errors import DataError, TrainingError
+from query2label.evaluation.noise import difference_interval, mean_ap_influence
 from query2label.metrics import mean_average_precision
+from query2label.training.cautions import in_signs, is_beyond_noise
 from query2label.training.engine import StepResult, take_step
 from query2label.training.metrics_log import Record
 from query2label.training.optim import set_beta1, set_rate
@@ -131,6 +133,8 @@ def describe(record: Record, *, num_epochs: int) -> str:
     """An epoch in one line for people."""
     both = f" (raw weights {as_text(record['map_raw'])})" if "map_ema" in record else ""
     mark = ", the best so far" if record["best"] else ""
+    if (gain := record["gain_interval"]) is not None and not is_beyond_noise(gain):
+        mark += f" but within noise of the best before (95 % interval of the gain {in_signs(gain)})"
     return (
         f"epoch {record['epoch']}/{num_epochs}: loss {record['train_loss']:.4f}, "
         f"validation loss {record['val_loss']:.4f}, mAP {as_text(record['map'])}{both}, "
@@ -181,6 +185,14 @@ def _record(run: Run, indices: Indices, logits: dict[str, np.ndarray], *, second
     }
     chosen = "ema" if "ema" in logits else "raw"
     best = state.best_epoch == 0 or (maps[chosen] or 0.0) > (state.best_map or 0.0)
+    gain = None
+    if best:
+        influence = np.zeros(len(val))
+        influence[indices] = mean_ap_influence(scores_from_logits(logits[chosen], 1.0), targets)
+        if state.best_influence is not None:
+            gained = (maps[chosen] or 0.0) - (state.best_map or 0.0)
+            gain = list(difference_interval(gained, state.best_influence, influence))
+        state.best_influence = influence
     return {
         "epoch": state.epoch + 1,
         "step": state.step,
@@ -194,6 +206,7 @@ def _record(run: Run, indices: Indices, logits: dict[str, np.ndarray], *, second
         "seconds": state.seconds,
         "validation_seconds": seconds,
         "best": best,
+        "gain_interval": gain,
     }
 
 

@@ -15,7 +15,9 @@ from query2label.data.table_writer import write_table
 from query2label.errors import ConfigError, Q2LError
 from query2label.evaluation.report import Report
 from query2label.storage import explained_os_errors, recover_folder, write_json
+from query2label.training.cautions import label_cautions
 from query2label.training.checkpoint import load_checkpoint
+from query2label.training.copies import look_for_copies
 from query2label.training.distributed import Ranks, join_ranks
 from query2label.training.environment import describe_environment
 from query2label.training.finish import finish
@@ -162,6 +164,8 @@ def _run(
                 run = prepare_run(
                     start, folder, config, checkpoint=checkpoint, ranks=ranks, reporter=reporter, stop=stop
                 )
+                if checkpoint is None:
+                    run.state.cautions += ranks.first_does(lambda: look_for_copies(run))
                 fit(run)
                 report = finish(run)
             except Q2LError as error:
@@ -200,7 +204,7 @@ def _introduce(start: Start, config: RunConfig, *, ranks: Ranks, reporter: Repor
         reporter.say(str(start.transfer))
     for note in data.train.notes:
         reporter.say(note)
-    for warning in data.warnings:
+    for warning in (*data.warnings, *label_cautions(data.val.labels.names, data.val.targets())):
         reporter.warn(warning)
 
 

@@ -6,6 +6,7 @@ log.txt              everything that was said, with times
 metrics.jsonl        one line per epoch
 split.csv            which image is in which split, where the run made the split
 broken_images.csv    images that could not be read, with the reason
+look_alikes.csv      validation images that look like a training image, where there are any
 last/                the checkpoint to resume from
 best/                the bundle with the best weights
 evaluation/          the report of best/ on the validation images
@@ -61,6 +62,11 @@ class RunFolder:
     def broken_images(self) -> Path:
         """Images that could not be read."""
         return self.path / "broken_images.csv"
+
+    @property
+    def look_alikes(self) -> Path:
+        """Validation images that look like a training image."""
+        return self.path / "look_alikes.csv"
 
     @property
     def last(self) -> Path:

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from query2label.errors import TrainingError
@@ -17,7 +20,7 @@ from query2label.training.optim import optimizer_tensors, restore_optimizer
 
 @dataclass
 class RunState:
-    """Where a run stands: everything but tensors. The order of images and all randomness follow from it."""
+    """Where a run stands, but for weights. The order of images and all randomness follow from it."""
 
     data_digest: str
     """Of labels, image names and targets: a run only goes on with the data that it began with."""
@@ -42,6 +45,10 @@ class RunState:
     """What metrics.jsonl says."""
     broken_images: dict[str, str] = field(default_factory=dict)
     """Path -> reason of images that could not be read."""
+    cautions: list[str] = field(default_factory=list)
+    """What was found when the run began that makes its results less sure than they look."""
+    best_influence: Float[np.ndarray, " n"] | None = None
+    """How much each validation image moves the best mAP: what the noise of a better one follows from."""
 
     @property
     def mean_loss(self) -> float:
@@ -77,7 +84,11 @@ def capture(model: nn.Module, learner: Learner, state: RunState) -> tuple[dict[s
     tensors |= {f"optim/{name}": value for name, value in optimizer_tensors(learner.optimizer).items()}
     if learner.average is not None:
         tensors |= {f"ema/{name}": value for name, value in learner.average.tensors().items()}
-    return tensors, {**asdict(state), "scaler": learner.scaler.state_dict()}
+    values = {**asdict(state), "scaler": learner.scaler.state_dict()}
+    influence = values.pop("best_influence")
+    if influence is not None:
+        tensors["best/influence"] = torch.from_numpy(influence)
+    return tensors, values
 
 
 def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -99,7 +110,8 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor], values: Mapping[str
     scaler = values.pop("scaler")
     if learner.scaler.is_enabled():
         learner.scaler.load_state_dict(scaler)
-    return RunState(**values)
+    influence = tensors.get("best/influence")
+    return RunState(**values, best_influence=None if influence is None else influence.numpy())
 
 
 def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

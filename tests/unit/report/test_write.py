@@ -19,7 +19,7 @@ from query2label.inference.looking import explain_image
 from query2label.inference.predictor import Predictor
 from query2label.report import write as writing
 from query2label.report.confusion import set_confusion
-from query2label.report.curves import read_records
+from query2label.report.curves import read_records, read_warnings
 from query2label.report.label_errors import suspected_errors
 from query2label.report.measured import Measured, find_model, require_same_images
 from query2label.report.pictures import encoded_pictures
@@ -187,6 +187,23 @@ def test_read_records__refuses_what_is_no_list_of_epochs(tmp_path):
         path.write_text(text)
         with pytest.raises(DataError, match=r"metrics\.jsonl is no list of epochs, one JSON object per line"):
             read_records(path)
+
+
+def test_read_warnings__are_those_of_the_runs_report(tmp_path):
+    run = tmp_path / "run"
+    save_model(run / "best")
+    (run / "metrics.jsonl").write_text('{"epoch": 1, "map": 0.5}\n')
+    assert find_model(str(run)).warnings == []
+    (run / "evaluation").mkdir()
+    path = run / "evaluation" / "report.json"
+    path.write_text('{"warnings": ["2 of 9 validation images look alike."]}')
+    assert find_model(str(run)).warnings == ["2 of 9 validation images look alike."]
+    path.write_text('{"map": 0.5}')  # of an older version
+    assert find_model(str(run)).warnings == []
+    for text in ("[1]", "{", '{"warnings": 3}'):
+        path.write_text(text)
+        with pytest.raises(DataError, match=r"report\.json is no report: remove it, or finish the run"):
+            read_warnings(path)
 
 
 def test_dataset_statistics__count(measured):

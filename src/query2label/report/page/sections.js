@@ -127,10 +127,13 @@ function showLearning(page) {
   const column = (key) => records.map((record) => (typeof record[key] === "number" ? record[key] : null));
   const best = records.filter((record) => record.best).map((record) => record.epoch).pop();
   section.replaceChildren(make("h2", { text: "Learning" }), make("p", { class: "lead", text: `${plural(records.length, "epoch")}${best ? `; the best validation mAP came in epoch ${best}` : ""}.` }),
+    ...page.decisions().model.warnings.map((warning) => make("p", { class: "note", text: warning })),
     make("div", { class: "columns" },
       epochs([{ name: "training loss", values: column("train_loss"), class: "first" }, { name: "validation loss", values: column("val_loss"), class: "second" }], "Losses by epoch"),
       epochs([{ name: "validation mAP", values: column("map"), class: "first" }], "Validation mAP by epoch")));
 }
+
+function firstOf(names) { return names.slice(0, 20).join(", ") + (names.length > 20 ? ` and ${names.length - 20} more` : ""); }
 
 function showData(page) {
   const { statistics, labels, broken } = page.content, { together } = statistics, section = byId("data");
@@ -140,7 +143,11 @@ function showData(page) {
   for (const note of page.content.notes) section.append(make("p", { class: "note", text: note }));
   if (broken.length) section.append(make("details", {}, make("summary", { text: `${plural(broken.length, "image")} could not be read, and are in no number` }), make("ul", {}, ...broken.map(([file, reason]) => make("li", { text: `${file}: ${reason}` })))));
   const absent = labels.filter((_, k) => !page.targets.support[k]);
-  if (absent.length) section.append(make("p", { class: "note", text: `No image shows, and no mean counts: ${absent.slice(0, 20).join(", ")}${absent.length > 20 ? ` and ${absent.length - 20} more` : ""}.` }));
+  if (absent.length) section.append(make("p", { class: "note", text: `No image shows, and no mean counts: ${firstOf(absent)}.` }));
+  const { support, unknown } = statistics, few = labels.filter((_, k) => support[k] && support[k] < 10);
+  const everywhere = labels.filter((_, k) => support[k] && support[k] + unknown[k] === statistics.num_images);
+  if (few.length) section.append(make("p", { class: "note", text: `Fewer than 10 images show, so that their numbers say little: ${firstOf(few)}.` }));
+  if (everywhere.length) section.append(make("p", { class: "note", text: `All images show, so that their numbers say nothing: ${firstOf(everywhere)}.` }));
   const shownNames = together.labels.map((k) => labels[k]);
   const share = (i, j) => together.counts[i][j] / together.counts[i][i];
   section.append(make("div", { class: "columns" },
