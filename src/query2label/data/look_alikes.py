@@ -36,6 +36,8 @@ _HASH_BYTES: Final = 8
 _LUMA: Final = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _FLATTEST: Final = 4.0
 """Grey levels by which colours must vary at least; below, an image has nothing to be recognised by."""
+_MOST_CANDIDATES: Final = 100
+"""Of more images with a similar hash, those with the most similar ones are compared by colour."""
 _BATCH: Final = 64
 _BLOCK_CELLS: Final = 1 << 24
 
@@ -110,6 +112,9 @@ def find_look_alikes(looks: Sequence[Look | None], others: Sequence[Look | None]
         candidates = agreement >= 64 - 2 * MAX_DISTANCE
         for row in np.flatnonzero(candidates.any(axis=1)).tolist():
             columns = np.flatnonzero(candidates[row])
+            if len(columns) > _MOST_CANDIDATES:
+                order = np.argpartition(-agreement[row, columns], _MOST_CANDIDATES)
+                columns = np.sort(columns[order[:_MOST_CANDIDATES]])
             correlations = _centred(theirs.colours[columns]) @ _centred(mine.colours[[start + row]])[0]
             best = int(correlations.argmax())
             if correlations[best] >= MIN_CORRELATION:

@@ -49,5 +49,6 @@ def test_train__trains_and_says_what_was_left_out_and_where_the_model_is(shapes,
     lines = result.output.splitlines()
     assert lines[0] == f"40 training and 21 validation images with 3 labels, from {data}"
     assert lines[2] == "Images without a label, left out: 1 of 62 (data.labelled_only)."
-    assert lines[3].startswith("epoch 1/1: loss ")
+    assert lines[3].startswith("Warning: 2 of 21 validation images look like a training image (the same ")
+    assert lines[4].startswith("epoch 1/1: loss ")
     assert lines[-1] == f"The model is in {out / 'best'}: q2l predict PHOTO --model {out / 'best'}"

@@ -213,3 +213,9 @@ def test_report_text__has_the_size_table_where_there_are_sizes():
     assert "Size of the label's largest object" not in text_of(make_report())
     sizes = np.zeros((120, 4), np.int8)
     assert "Size of the label's largest object" in text_of(make_report(object_sizes=sizes))
+
+
+def test_report_text__says_what_makes_the_numbers_less_sure():
+    report = make_report(warnings=["2 of 9 validation images look alike.\x1b[31m"])
+    assert report.to_dict()["warnings"] == ("2 of 9 validation images look alike.\x1b[31m",)
+    assert "Warning: 2 of 9 validation images look alike.\\x1b[31m\n" in text_of(report)

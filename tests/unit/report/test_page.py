@@ -1,6 +1,7 @@
 """The page in a real browser, opened from disk with the network off; its numbers against evaluation's."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from query2label.evaluation.report import report_from_scores
 from query2label.metrics import count_decisions, decision_metrics
 from query2label.report.confusion import set_confusion
 from query2label.report.embedded import STEPS, threshold_steps
+from query2label.report.write import ReportOptions, write_report
+
+from .conftest import save_model
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 SET_STEP = (
@@ -118,6 +122,23 @@ def test_page__names_are_text_wherever_they_stand(open_page, report_folder, phot
     expect(page.locator("#mistakes .file", has_text="<script>alert(2)").first).to_be_attached()
     assert page.locator("img[src=x], main script").count() == 0
     assert page.title() == f"first on {photos.name}"
+
+
+def test_page__says_what_the_run_says_of_itself_and_which_labels_are_rare(open_page, photos, tmp_path):
+    run = tmp_path / "run"
+    save_model(run / "best")
+    losses = {"train_loss": 2.0, "val_loss": 3.0}
+    epochs = [{"epoch": number, "map": number / 4, "best": True, **losses} for number in (1, 2)]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(epoch)}\n" for epoch in epochs))
+    (run / "evaluation").mkdir()
+    said = f"4 of 9 validation images look like a training image {HOSTILE}."
+    (run / "evaluation" / "report.json").write_text(json.dumps({"warnings": [said]}))
+    options = ReportOptions(num_resamples=0, device="cpu", with_pictures=False)
+    write_report([str(run)], photos, tmp_path / "report", options=options)
+    page = open_page(tmp_path / "report")
+    assert page.locator("#learning .note").all_inner_texts() == [said]
+    rare = "Fewer than 10 images show, so that their numbers say little: bee & bird."
+    assert page.locator("#data .note").all_inner_texts() == [rare]
 
 
 def test_page__table_is_sorted_by_any_number_labels_without_it_last(open_page, report_folder):
