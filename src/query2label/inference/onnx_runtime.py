@@ -85,7 +85,8 @@ def _providers(device: str) -> list[str]:
         return [provider for provider in reversed(_PROVIDERS.values()) if provider in available]
     if _PROVIDERS.get(device) not in available:
         raise ConfigError(
-            f"There is no device {device!r} for ONNX Runtime here: use auto, cpu, or install onnxruntime-gpu."
+            f"There is no device {device!r} for ONNX Runtime here: use auto or cpu, or put onnxruntime-gpu "
+            "in its place."
         )
     return [_PROVIDERS[device]]
 

@@ -32,8 +32,7 @@ def load_runtime(
     """
     path_or_hub_id = BUILTIN_PATH if path_or_hub_id is None else path_or_hub_id
     path = Path(path_or_hub_id)
-    suffix = path.suffix.lower()
-    if suffix in _RUNTIMES and not path.is_dir():
+    if is_exported(path):
         exported = load_exported(path, runtime, device=device, threads=threads)
         return exported.bundle, exported
     if path.is_file():
@@ -52,13 +51,18 @@ def load_runtime(
     return read_bundle(folder), TorchRuntime.load(folder, device=device, threads=threads)
 
 
+def is_exported(path: Path) -> bool:
+    """Whether a model is an exported file, by its name; it need not be there."""
+    return path.suffix.lower() in _RUNTIMES and not path.is_dir()
+
+
 def read_model(path_or_hub_id: str | Path) -> Bundle:
     """What a model is, without computing anything; the argument is that of `Predictor.load`.
 
     A missing package is a `MissingExtraError`, a model that cannot be read a `BundleError`.
     """
     path = Path(path_or_hub_id)
-    if path.suffix.lower() in _RUNTIMES and not path.is_dir():
+    if is_exported(path):
         return load_exported(path).bundle
     return read_bundle(resolve_bundle_path(path_or_hub_id))
 

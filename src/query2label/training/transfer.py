@@ -15,6 +15,7 @@ from torch import Tensor
 from query2label.bundle import Bundle, read_bundle, read_weights, resolve_bundle_path
 from query2label.config import ModelConfig, RunConfig, parse_config
 from query2label.errors import BundleError, ConfigError
+from query2label.inference.runtimes import is_exported
 from query2label.models.backbone import build_backbone
 from query2label.models.build import build_head, feedforward_dim, hidden_dim
 from query2label.models.head_ml_decoder import MLDecoderHead
@@ -102,8 +103,15 @@ def read_source(start_from: str) -> Source:
     """The trained model of a bundle folder, a bundle on the hub, or a checkpoint file of the authors' code.
 
     One that is not there or cannot be read is a `BundleError`.
+
+    Raises:
+        BundleError: If it is an exported file.
     """
     path = Path(start_from)
+    if is_exported(path):
+        raise BundleError(
+            f"{path} is an exported file, which learns nothing: give the bundle it was made from."
+        )
     name = str(path.absolute()) if path.exists() else start_from
     if path.is_file():
         model = load_published(path)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from query2label.bundle import Bundle, save_bundle
+from query2label.bundle import BUILTIN_PATH, Bundle, save_bundle
 from query2label.config import ModelConfig, RunConfig
 from query2label.errors import BundleError, ConfigError
 from query2label.models.build import build_model
@@ -122,6 +122,8 @@ def test_check_same_form__widths_that_come_to_the_same_fit(tmp_path):
 
 
 def test_read_source__says_what_is_wrong(tmp_path):
+    with pytest.raises(BundleError, match=r"model.onnx is an exported file, which learns nothing: give the"):
+        read_source(str(BUILTIN_PATH))
     with pytest.raises(BundleError, match=r"There is no bundle at .*nowhere: give the folder"):
         read_source(str(tmp_path / "nowhere"))
     save_source(tmp_path / "run" / "best")
