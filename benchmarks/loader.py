@@ -147,7 +147,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="labelled photos")
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--images", type=int, default=320, help="at most so many")
+    parser.add_argument("--images", type=int, default=1000, help="at most so many")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="64 images, one round")
     options = parser.parse_args()

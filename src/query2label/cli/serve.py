@@ -31,7 +31,14 @@ def serve_command(
             show_envvar=True,
         ),
     ] = None,
-    max_batch: Annotated[int, typer.Option(min=1, help="Images that are computed at once, at most.")] = 8,
+    max_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Images that are computed at once, at most; unset: 8, or 1 where single ones are faster.",
+            show_default=False,
+        ),
+    ] = None,
     queue: Annotated[
         int,
         typer.Option(

@@ -21,8 +21,11 @@ def load_runtime(
     runtime: RuntimeName = "auto",
     device: str = "auto",
     threads: int | None = None,
+    shared: bool = False,
 ) -> tuple[Bundle, Runtime]:
     """What a model is, and what computes its logits; the arguments are those of `Predictor.load`.
+
+    `shared` is that of `OnnxRuntime`.
 
     A missing package is a `MissingExtraError`, a model that cannot be read a `BundleError`.
 
@@ -33,7 +36,7 @@ def load_runtime(
     path_or_hub_id = BUILTIN_PATH if path_or_hub_id is None else path_or_hub_id
     path = Path(path_or_hub_id)
     if is_exported(path):
-        exported = load_exported(path, runtime, device=device, threads=threads)
+        exported = load_exported(path, runtime, device=device, threads=threads, shared=shared)
         return exported.bundle, exported
     if path.is_file():
         raise BundleError(
@@ -78,9 +81,14 @@ def model_digest(path_or_hub_id: str | Path | None = None) -> str:
 
 
 def load_exported(
-    path: Path, runtime: RuntimeName = "auto", *, device: str = "auto", threads: int | None = None
+    path: Path,
+    runtime: RuntimeName = "auto",
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    shared: bool = False,
 ) -> ExportedRuntime:
-    """The runtime of an exported file, with its `bundle`; the arguments are those of `Predictor.load`.
+    """The runtime of an exported file, with its `bundle`; the arguments are those of `load_runtime`.
 
     Raises:
         ConfigError: If this runtime cannot run this file.
@@ -96,7 +104,7 @@ def load_exported(
     if able == "onnx":
         from query2label.inference.onnx_runtime import OnnxRuntime
 
-        return OnnxRuntime(path, device=device, threads=threads)
+        return OnnxRuntime(path, device=device, threads=threads, shared=shared)
     from query2label.inference.openvino_runtime import OpenVinoRuntime
 
     return OpenVinoRuntime(path, device=device, threads=threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,24 +34,29 @@ class _Job:
 
 
 class Batcher:
-    """One thread that computes what waits, as many images at once as there are, up to a bound.
+    """Threads that compute what waits, as many images at once as there are, up to a bound.
 
-    It never waits for a batch to fill: an image that comes alone is computed alone, at once, and those that
-    come meanwhile are the next batch. How much may wait is for the caller to bound.
+    None ever waits for a batch to fill: an image that comes alone is computed alone, at once, and those that
+    come meanwhile are the next batches, shared out evenly. How much may wait is for the caller to bound.
 
     Args:
         compute: What scores a batch.
         max_batch: Images that are computed at once, at most.
+        num_threads: Batches that are computed at the same time, which `compute` must allow.
     """
 
-    def __init__(self, compute: Compute, *, max_batch: int) -> None:
+    def __init__(self, compute: Compute, *, max_batch: int, num_threads: int = 1) -> None:
         self._compute = compute
         self._max_batch = max_batch
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="q2l-batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"q2l-batcher-{number}", daemon=True)
+            for number in range(num_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, image: Float32[np.ndarray, "3 H W"], *, attention: bool = False) -> Future[Scored]:
         """The scores to come; a future that is cancelled before its turn costs nothing."""
@@ -64,8 +70,9 @@ class Batcher:
         """Computes what waits, and ends."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while jobs := self._next_batch():
@@ -85,10 +92,11 @@ class Batcher:
         """The first that waits and those after it that are of its kind; none when it is time to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
+            most = min(self._max_batch, math.ceil(len(self._waiting) / len(self._threads)))
             chosen: list[_Job] = []
             left: deque[_Job] = deque()
             for job in self._waiting:
-                fits = len(chosen) < self._max_batch and (not chosen or job.attention == chosen[0].attention)
+                fits = len(chosen) < most and (not chosen or job.attention == chosen[0].attention)
                 (chosen if fits else left).append(job)
             self._waiting = left
             return chosen

@@ -16,7 +16,7 @@ from query2label.inference.choice import LabelChoice
 from query2label.inference.looking import attention_of
 from query2label.inference.predictor import Predictor
 from query2label.inference.runtime import AttentiveRuntime, ExportedRuntime
-from query2label.inference.runtimes import model_digest
+from query2label.inference.runtimes import load_runtime, model_digest
 from query2label.labels import LabelSet
 from query2label.preprocess import preprocess
 from query2label.serve.attention import attention_pngs, why_no_attention
@@ -67,6 +67,7 @@ class ServedModel:
         if isinstance(self.runtime, ExportedRuntime):
             artefact = self.runtime.artefact
             self.digest, self.precision = artefact.bundle_digest, artefact.precision
+        self.pays_to_batch: bool = getattr(self.runtime, "pays_to_batch", True)
         self._label_set = LabelSet(self.bundle.labels)
 
     @classmethod
@@ -79,7 +80,8 @@ class ServedModel:
         threads: int | None = None,
     ) -> ServedModel:
         """A bundle or an exported file; arguments and errors are those of `Predictor.load`."""
-        predictor = Predictor.load(path_or_hub_id, runtime=runtime, device=device, threads=threads)
+        loaded = load_runtime(path_or_hub_id, runtime=runtime, device=device, threads=threads, shared=True)
+        predictor = Predictor(*loaded, threads=threads)
         if isinstance(predictor.runtime, ExportedRuntime):
             return cls(predictor)
         return cls(predictor, digest=model_digest(path_or_hub_id))
@@ -111,11 +113,12 @@ class ServedModel:
         rows = zip(self.bundle.scores(logits), attention_of(maps, layer="mean"), strict=True)
         return [Scored(scores, label_map) for scores, label_map in rows]
 
-    def warm_up(self) -> None:
-        """Computes an image of nothing, so that the first request finds everything in place."""
-        nothing = np.zeros((1, 3, *self.bundle.preprocess.image_size), dtype=np.float32)
-        self.compute(nothing, attention=False)
-        self.compute(nothing, attention=self.no_attention is None)
+    def warm_up(self, batch_size: int) -> None:
+        """Computes images of nothing, one and so many: requests then find everything in place, memory too."""
+        for number in (1, batch_size):
+            nothing = np.zeros((number, 3, *self.bundle.preprocess.image_size), dtype=np.float32)
+            self.compute(nothing, attention=False)
+            self.compute(nothing, attention=self.no_attention is None)
 
     def answer(self, name: str | None, image: DecodedImage, scored: Scored, choice: Choice) -> ImageAnswer:
         """What the answer says about one image."""

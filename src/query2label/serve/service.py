@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -25,6 +25,10 @@ from query2label.serve.refusal import BusyError, InvalidRequestError
 from query2label.serve.schemas import BrokenImage, ImageAnswer, PredictAnswer, PredictQuery
 
 Result = TypeVar("Result")
+
+_BATCH: Final = 8
+_CALLERS: Final = 2
+"""Of a runtime that computes single images faster than batches: where one waits, the other one works."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,12 @@ class Service:
         self.is_draining = False
         self.num_images = 0
         self.buffers = Buffers(limits.max_buffered_bytes)
-        self._batcher = Batcher(metrics.timed_compute(model.compute), max_batch=limits.max_batch)
+        self._max_batch = limits.max_batch or (_BATCH if model.pays_to_batch else 1)
+        self._batcher = Batcher(
+            metrics.timed_compute(model.compute),
+            max_batch=self._max_batch,
+            num_threads=1 if model.pays_to_batch else _CALLERS,
+        )
         self._threads = ThreadPoolExecutor(max(2, usable_processors()), thread_name_prefix="q2l-images")
 
     @property
@@ -82,7 +91,7 @@ class Service:
 
     async def warm_up(self) -> None:
         """Makes the service ready."""
-        await self._in_thread(self.model.warm_up)
+        await self._in_thread(self.model.warm_up, self._max_batch)
         self.is_warm = True
 
     async def close(self) -> None:

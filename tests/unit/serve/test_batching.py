@@ -92,3 +92,16 @@ def test_batcher__close_finishes_what_waits(recorder: Recorder) -> None:
     futures = [batcher.submit(picture(value)) for value in range(5)]
     batcher.close()
     assert all(future.done() for future in futures)
+
+
+def test_batcher__several_threads_share_out_what_waits() -> None:
+    both = threading.Barrier(2)
+
+    def compute(images: np.ndarray, attention: bool) -> list[Scored]:
+        both.wait(30)  # only where two compute at the same time
+        return [Scored(image.mean(axis=(1, 2)), None) for image in images]
+
+    batcher = Batcher(compute, max_batch=8, num_threads=2)
+    futures = [batcher.submit(picture(value)) for value in (1, 2)]
+    assert [future.result(30).scores.tolist() for future in futures] == [[1] * 3, [2] * 3]
+    batcher.close()
