@@ -45,7 +45,7 @@ def serve_command(
             min=1,
             help="Images that are in work or waiting, at most, and in one request; beyond, 503 is answered.",
         ),
-    ] = 16,
+    ] = 12,
     max_body_mb: Annotated[int, typer.Option(min=1, help="Megabytes of one request, at most.")] = 64,
     drain_seconds: Annotated[
         float,

@@ -52,8 +52,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [
-            threading.Thread(target=self._run, name=f"q2l-batcher-{number}", daemon=True)
-            for number in range(num_threads)
+            threading.Thread(target=self._run, name="q2l-batcher", daemon=True) for _ in range(num_threads)
         ]
         for thread in self._threads:
             thread.start()

@@ -18,7 +18,7 @@ class Limits:
     max_batch: int | None = None
     """Images that are computed at once, at most; unset: 8, or 1 where two callers with an image each are
     faster (ONNX Runtime on processors)."""
-    queue: int = 16
+    queue: int = 12
     """Images that are in work or waiting, at most, and so of one request; beyond it requests get 503."""
     max_body_bytes: int = 64_000_000
     """Of one request."""

@@ -126,8 +126,8 @@ def test_predict__is_422_with_the_reasons_where_all_images_are_broken(client: ht
         ({"content": b""}, 422, "The request holds no image."),
         ({"data": {"labels": "red"}, "files": {}}, 415, "A body of type 'application/x-www-form-urlencoded'"),
         ({"json": {"images": []}}, 422, "images: List should have at least 1 item"),
-        ({"json": {"images": [encoded(RED)] * 17}}, 413, "One request may hold 16 images"),
-        ({"files": [("a", RED)] * 17}, 413, "One request may hold 16 images"),
+        ({"json": {"images": [encoded(RED)] * 13}}, 413, "One request may hold 12 images"),
+        ({"files": [("a", RED)] * 13}, 413, "One request may hold 12 images"),
         ({"json": {"images": [1]}}, 422, "images.0"),
         ({"json": {"image": ""}}, 422, "images: Field required."),
         ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 422, "Invalid JSON"),
@@ -185,7 +185,7 @@ def test_model__says_what_is_served(client: httpx.Client) -> None:
     assert model["labels"] == [{"name": label, "threshold": 0.5} for label in LABELS]
     assert model["preprocess"]["image_size"] == [8, 8]
     assert model["metrics"] == {"map": 0.75}
-    assert model["limits"] == {"max_images": 16, "max_body_bytes": 64_000_000, "max_pixels": 50_000_000}
+    assert model["limits"] == {"max_images": 12, "max_body_bytes": 64_000_000, "max_pixels": 50_000_000}
 
 
 def test_metrics__count_images_requests_and_batches(client: httpx.Client) -> None:
