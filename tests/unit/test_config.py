@@ -140,6 +140,22 @@ def test_load_config__refuses_a_setting_as_a_section(tmp_path: Path) -> None:
             'Wrong settings in the configuration: train.cache_features needs model.freeze = "all": features '
             "that change cannot be cached.",
         ),
+        (
+            f"optim.lr=0x{'f' * 4000}",
+            "optim.lr in the configuration is a whole number of more than 64 bits.",
+        ),
+        (
+            f"data.mean=[0x{'f' * 4000}, 1, 1]",
+            "data.mean.0 in the configuration is a whole number of more than 64 bits.",
+        ),
+        (
+            f"model.backbone{'.a' * 3000}=1",
+            "model.backbone.a.a.a.a.a.a.a in the configuration is nested too deeply.",
+        ),
+        (
+            "data.path=caf\udce9",  # in Latin-1, as a command line has it
+            r"--set 'data.path=caf\udce9' is no Unicode text.",
+        ),
     ],
 )
 def test_load_config__says_what_is_wrong_with_a_setting(override: str, message: str) -> None:

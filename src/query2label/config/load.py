@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +16,9 @@ from query2label.config.run import RunConfig, settings
 from query2label.errors import ConfigError
 
 LONGEST_VALUE: Final = 100  # characters of a wrong value that an error message shows
+_MAX_BITS: Final = 64  # of a whole number, as TOML has it; Python cannot write those of 4,300 digits
+_MAX_DEPTH: Final = 8
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # what bytes that are no UTF-8 become on a command line
 
 
 def load_config(recipe: str | Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
@@ -56,10 +60,33 @@ def parse_config(values: Mapping[str, Any], *, where: str) -> RunConfig:
     Raises:
         ConfigError: If a key or value is wrong.
     """
+    _refuse_extremes(values, where)
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error, where)) from None
+
+
+def _refuse_extremes(value: object, where: str, name: str = "", depth: int = 0) -> None:
+    """Refuses what no message could show, and no configuration file give back.
+
+    Raises:
+        ConfigError: If there is a whole number that is too large, or too deep a nest.
+    """
+    reason = None
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        reason = f"is a whole number of more than {_MAX_BITS} bits"
+    elif depth > _MAX_DEPTH:
+        reason = "is nested too deeply"
+    if reason is not None:
+        raise ConfigError(f"{name} in {where} {reason}.")
+    parts: Iterable[tuple[object, object]] = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    for key, part in parts:
+        _refuse_extremes(part, where, f"{name}.{key}".lstrip("."), depth + 1)
 
 
 def recipe_names() -> list[str]:
@@ -91,6 +118,8 @@ def _read_recipe(recipe: str | Path) -> tuple[dict[str, Any], str]:
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
+    if _SURROGATE.search(override):
+        raise ConfigError(f"--set {override!r} is no Unicode text.")
     name, equals, text = override.partition("=")
     keys = name.strip().split(".")
     if not equals or not all(keys):
