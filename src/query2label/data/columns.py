@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,10 @@ LABEL_COLUMNS: Final = (
 )
 UNKNOWN_COLUMNS: Final = ("unknown", "unknown_labels")
 SPLIT_COLUMNS: Final = ("split", "subset", "fold", "split_name")
+
+_FEW_CELLS: Final = 50_000_000
+_CELLS_PER_BYTE: Final = 8
+"""A small file may stand for a large table: lines with a column each, a value that a Parquet file repeats."""
 
 
 @dataclass
@@ -93,10 +98,10 @@ def _delimiter(path: Path, text: str) -> str:
 
 def _header(path: Path, row: list[str], line: int) -> list[str]:
     names = [cell.strip() for cell in row]
-    named = [name for name in names if name]
-    for place, name in enumerate(named):
-        if name in named[:place]:
-            raise ProblemError(path, f"column {name!r} occurs twice in the header", line)
+    counts = Counter(name for name in names if name)
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise ProblemError(path, f"column {twice!r} occurs twice in the header", line)
     return names
 
 
@@ -118,7 +123,17 @@ def _read_json_lines(path: Path) -> Columns:
         rows.append(row)
         lines.append(number)
     names = dict.fromkeys(name for row in rows for name in row)
+    _check_cells(path, len(rows), len(names))
     return Columns(path, {name: [row.get(name) for row in rows] for name in names}, lines, problems)
+
+
+def _check_cells(path: Path, num_rows: int, num_columns: int) -> None:
+    if num_rows * num_columns > max(_FEW_CELLS, _CELLS_PER_BYTE * path.stat().st_size):
+        raise ProblemError(
+            path,
+            f"has {num_rows:,} rows and {num_columns:,} columns, mostly empty or alike, which are more cells "
+            "than are read: give all labels of an image in one column",
+        )
 
 
 def _read_parquet(path: Path) -> Columns:
@@ -127,16 +142,19 @@ def _read_parquet(path: Path) -> Columns:
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise ProblemError(path, f"has more than the {MAX_TEXT_BYTES:,} bytes that are read")
     try:
+        metadata = parquet.read_metadata(path)
+        _check_cells(path, metadata.num_rows, metadata.num_columns)
         schema = parquet.read_schema(path)
-        # Embedded pixels are not read: the rows have to name image files.
+        # Embedded pixels are not read: the rows have to name image files. Dates are nothing either, and not
+        # all of them are Python's.
+        left_out = (arrow.types.is_binary, arrow.types.is_temporal, arrow.types.is_nested)
         names = [
             part.name
             for part in schema
-            if not (arrow.types.is_binary(part.type) or arrow.types.is_nested(part.type))
-            or arrow.types.is_list(part.type)
+            if arrow.types.is_list(part.type) or not any(is_one(part.type) for is_one in left_out)
         ]
         cells: dict[str, list[Any]] = parquet.read_table(path, columns=names).to_pydict()
-    except (arrow.ArrowException, OSError, ValueError) as error:
+    except (arrow.ArrowException, OSError, OverflowError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ProblemError(path, f"is not a readable Parquet file: {reason}") from error
     length = len(next(iter(cells.values()), []))

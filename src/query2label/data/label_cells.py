@@ -84,7 +84,8 @@ def one_column_per_label(
         except DataError as error:
             raise ProblemError(columns.path, f"column {name!r}: {error}", 1) from error
     values = [columns.cells[name] for name in found]
-    without_column = tuple(name for name in fixed or () if name not in found)
+    present = set(found)
+    without_column = tuple(name for name in fixed or () if name not in present)
 
     def of_row(row: int) -> tuple[Names, Names]:
         positive: list[str] = []

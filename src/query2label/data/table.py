@@ -211,6 +211,8 @@ def _image_name(cell: Any) -> str:
 
 def _split(cell: Any) -> str | None:
     name = split_name(cell) if isinstance(cell, str) else "" if cell is None else str(cell)
+    if not name.isprintable():
+        raise DataError(f"the split {name!r} has characters that cannot be shown")
     return name or None
 
 
@@ -243,4 +245,5 @@ def _samples(table: Path, rows: list[_Row], labels: LabelSet, problems: list[Pro
 def _notes(columns: Columns, cells: LabelCells) -> list[str]:
     used = {columns.find(names) for names in (IMAGE_COLUMNS, SPLIT_COLUMNS)} | set(cells.columns)
     spare = [name for name in columns.cells if name not in used]
-    return [f"Columns that were not used: {', '.join(spare)}."] if spare else []
+    shown = ", ".join(name if name.isprintable() else repr(name) for name in spare)
+    return [f"Columns that were not used: {shown}."] if spare else []

@@ -72,6 +72,50 @@ def test_read__parquet(tmp_path: Path) -> None:
     assert dataset.targets().tolist() == [[1, 0], [-1, 1]]
 
 
+def test_read__parquet_with_dates_that_python_cannot_have(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "t.parquet"
+    dates = arrow.array([2**62]).cast(arrow.timestamp("us"))
+    columns = {"image": ["a.jpg"], "labels": [["dog"]], "taken": dates}
+    parquet.write_table(arrow.table(columns), path)
+    assert positives(read(path)) == [{"dog"}]
+    columns["labels"] = arrow.ListArray.from_arrays(arrow.array([0, 1]), dates)
+    parquet.write_table(arrow.table(columns), path)
+    with pytest.raises(ProblemError, match=r"is not a readable Parquet file: .*date value out of range"):
+        read(path)
+
+
+def test_read__a_small_file_that_stands_for_too_many_cells_is_refused(
+    make_text: MakeText, tmp_path: Path
+) -> None:
+    lines = make_text("t.jsonl", "".join(f'{{"{number}": 1}}\n' for number in range(7100)))
+    with pytest.raises(ProblemError, match="7,100 rows and 7,100 columns, mostly empty or alike, which are"):
+        read(lines)
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    same = arrow.repeat(arrow.scalar(1, arrow.int8()), 30_000_000)
+    path = tmp_path / "t.parquet"
+    parquet.write_table(arrow.table({"image": same, "labels": same}), path)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(ProblemError, match="30,000,000 rows and 2 columns, mostly empty or alike, which are"):
+        read(path)
+
+
+def test_read__a_header_of_many_columns_takes_no_time(make_text: MakeText) -> None:
+    header = ",".join(map(str, range(300_000)))  # many minutes, if each is looked for in those before
+    with pytest.raises(ProblemError, match="column '7' occurs twice in the header"):
+        read(make_text("t.csv", f"{header},7\n"))
+
+
+def test_read__names_that_cannot_be_shown(make_text: MakeText) -> None:
+    row = {"image": "a.jpg", "labels": ["dog"], "\ud800": 1, "a\x1b[2J": 1}
+    dataset = read(make_text("t.jsonl", json.dumps(row)))
+    assert dataset.notes == [r"Columns that were not used: '\ud800', 'a\x1b[2J'."]
+    with pytest.raises(ProblemError, match=r"t.jsonl:1: .*the split '\\ud800' has characters that cannot"):
+        read(make_text("t.jsonl", json.dumps(row | {"split": "\ud800"})))
+
+
 def test_read__parquet_that_is_none_is_one_sentence(make_text: MakeText) -> None:
     pytest.importorskip("pyarrow")
     with pytest.raises(ProblemError, match="is not a readable Parquet file"):
