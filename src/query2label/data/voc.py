@@ -196,7 +196,8 @@ def _read_all_objects(
 def _marks_of_objects(
     folder: Path, images: Mapping[str, Listed], objects: _Objects, broken: set[str], problems: list[Problem]
 ) -> Marks:
-    marks: Marks = {item.name: dict.fromkeys(images, ABSENT) for items in objects.values() for item in items}
+    names = dict.fromkeys(item.name for items in objects.values() for item in items)
+    marks: Marks = {name: dict.fromkeys(images, ABSENT) for name in names}
     for image_id, listed in images.items():
         if image_id not in objects and image_id not in broken:
             file = folder / "Annotations" / f"{image_id}.xml"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from xml.etree.ElementTree import Element
 
 from query2label.data.annotation_files import check_label_name, read_xml
 from query2label.data.samples import ProblemError
 from query2label.errors import DataError
+
+_LARGEST: Final = 1e12
+"""No pixel of any image; sizes and areas of such numbers are still finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,6 @@ def _number(text: str | None, key: str) -> float:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) < _LARGEST:  # nor NaN
         raise DataError(f"{key} is {text!r}: expected a number of pixels")
     return value

@@ -218,6 +218,10 @@ def test_read__a_test_list_with_marks_is_read(make_voc: MakeVoc) -> None:
             r"a.xml: object 1: the box of 'dog' ends before it begins",
         ),
         ({"a": an_object("dog", box=("inf", 1, 2, 9))}, r"a.xml: object 1: xmin is 'inf': expected a number"),
+        (
+            {"a": an_object("dog", box=(1, 1, "1e200", 9))},
+            r"a.xml: object 1: xmax is '1e200': expected a",
+        ),
         ({"a": an_object("dog", box=(1, "x", 2, 9))}, r"a.xml: object 1: ymin is 'x': expected a number"),
         ({"a": an_object("")}, r"a.xml: object 1: label name '' is empty"),
         ({"Main_d\x07_train": "a 1\nb 1\n"}, r"_train.txt: label name .*control characters"),
