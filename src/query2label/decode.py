@@ -127,8 +127,7 @@ def load_reduced(
         if isinstance(source, Image.Image):
             _refuse_bomb(source.size, max_pixels)
             with _explained_decoding():
-                image = source.copy()
-            return _whole(_displayed(image))
+                return _whole(_displayed(source.copy()))
         if isinstance(source, bytes):
             return _decode(io.BytesIO(source), len(source), max_pixels, enough)
         with _open_file(Path(source)) as file:
@@ -213,7 +212,7 @@ def _decode(file: _File, num_bytes: int, max_pixels: int, enough: EnoughSize | N
         if enough is not None and image.format == "JPEG":
             beyond = _reduce(image, enough(_displayed_size(image)))
         image.load()
-    displayed = _displayed(image)
+        displayed = _displayed(image)
     left, top, right, bottom = beyond
     return ReducedImage(displayed, (left, top, displayed.width - right, displayed.height - bottom))
 

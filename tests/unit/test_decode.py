@@ -403,8 +403,9 @@ def test_load_image__reads_above_pillows_own_limit_without_moving_it() -> None:
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
-def test_load_image__says_when_memory_runs_out() -> None:
-    # 169 megapixels need 676 MB: more than the process may have.
+@pytest.mark.parametrize("megabytes", [100, 300])
+def test_load_image__says_when_memory_runs_out(megabytes: int) -> None:
+    # 169 megapixels need 169 MB, and 676 MB more as RGB: more than the process may have.
     side = 13_000
     data = png(side, side, bytes(side * (side // 8 + 1)), depth=1, colour=0)
     script = f"""
@@ -412,7 +413,7 @@ import resource
 from query2label.decode import load_image, ImageError
 load_image({encoded(Image.new("RGB", (8, 8)), "PNG")!r})
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (used + {megabytes}_000_000, resource.RLIM_INFINITY))
 try:
     load_image({data!r})
 except ImageError as error:
