@@ -19,7 +19,7 @@ export async function drawHeat(canvas, base64, photo) {
   for (let at = 0; at < pixels.data.length; at += 4) {
     const value = (pixels.data[at] / 255) ** 1.4;
     pixels.data.set(colour(value), at);
-    pixels.data[at + 3] = 255 * (0.72 - 0.3 * value);
+    pixels.data[at + 3] = 255 * (0.58 - 0.16 * value);
   }
   context.putImageData(pixels, 0, 0);
 }
