@@ -53,7 +53,8 @@ def find_model(text: str) -> ModelPlace:
     bundle = RunFolder(path).best if is_run else path
     run = path if is_run else bundle.parent
     records = read_records(RunFolder(run).metrics) if bundle.is_dir() else []
-    name = (run.resolve() if records or is_run else bundle).stem if path.exists() else text
+    named = run.resolve() if records or is_run else bundle
+    name = (named.name if named.is_dir() else named.stem) if path.exists() else text
     warnings = read_warnings(RunFolder(run).evaluation / REPORT_NAME) if records else []
     return ModelPlace(str(bundle) if path.exists() else text, name or text, records, warnings)
 

@@ -240,6 +240,13 @@ def test_page__fits_a_phone(open_page, report_folder):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_page__fits_a_phone_with_models_of_long_names(open_page, compared_folder):
+    page = open_page(compared_folder, width=390)
+    named = page.locator("#controls .tabs button").last
+    named.evaluate("button => { button.textContent = 'lr=0.1_'.repeat(20); }")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_page__lets_nothing_in_but_its_own_program(browser, report_folder):
     context = browser.new_context()
     page = context.new_page()

@@ -176,8 +176,8 @@ def test_find_model__a_run_stands_for_its_best_bundle_and_brings_its_curve(tmp_p
         place = find_model(text)
         assert (place.bundle, place.name) == (str(run / "best"), "birds")
         assert [record["epoch"] for record in place.records] == [1, 2]
-    alone = save_model(tmp_path / "alone")
-    assert (find_model(str(alone)).name, find_model(str(alone)).records) == ("alone", [])
+    alone = save_model(tmp_path / "lr=0.1_seed=0")
+    assert (find_model(str(alone)).name, find_model(str(alone)).records) == ("lr=0.1_seed=0", [])
     assert find_model("owner/name").bundle == "owner/name"
 
 

@@ -17,7 +17,10 @@ const draw = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
 const percent = (value, digits = 1) => (value === null || value === undefined ? "–" : (100 * value).toFixed(digits));
-const signed = (value) => (value === null || value === undefined ? "–" : (value > 0 ? "+" : "") + (100 * value).toFixed(1));
+const signed = (value) => {
+  const text = percent(value);
+  return /^-?0\.0$/.test(text) ? "0.0" : (value > 0 ? "+" : "") + text;
+};
 const wholeNumbers = new Intl.NumberFormat("en");
 const whole = (value) => wholeNumbers.format(value);
 const plural = (count, noun) => `${whole(count)} ${noun}${count === 1 ? "" : "s"}`;
