@@ -36,6 +36,11 @@ class Head(nn.Module, ABC):
         """
         self.feature_norm = nn.BatchNorm2d(num_channels, affine=False)
 
+    def centred(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """The feature map less each channel's mean, where the head standardizes; else as it is."""
+        mean = getattr(self.feature_norm, "running_mean", None)
+        return features if mean is None else features - mean.to(features)[:, None, None]
+
     @property
     def num_labels(self) -> int:
         """Number of labels K."""

@@ -155,6 +155,18 @@ class InferenceMLDecoderHead(Head):
         return encoded[0] if label_indices is None else encoded[0][:, label_indices]
 
 
+class FoldedNorm(nn.Identity):
+    """A standardization that the next layer does; it still knows the mean of each channel.
+
+    Args:
+        running_mean: Of the norm that was folded; no buffer, as no logit needs it.
+    """
+
+    def __init__(self, running_mean: Float[Tensor, " C"]) -> None:
+        super().__init__()
+        self.running_mean = running_mean.clone()
+
+
 def _folded_input(head: LabelQueryHead | MLDecoderHead) -> tuple[nn.Module, nn.Module]:
     """The standardization of features (B, C, H, W), and the projection of tokens, which absorbs it."""
     norm, projection = head.feature_norm, head.input_projection
@@ -166,4 +178,4 @@ def _folded_input(head: LabelQueryHead | MLDecoderHead) -> tuple[nn.Module, nn.M
     mean, variance = cast(Tensor, norm.running_mean).double(), cast(Tensor, norm.running_var).double()
     folded = weight.double() / (variance + norm.eps).sqrt()
     shift = bias.double() - folded @ mean
-    return nn.Identity(), linear(folded.to(weight.dtype), shift.to(weight.dtype))
+    return FoldedNorm(cast(Tensor, norm.running_mean)), linear(folded.to(weight.dtype), shift.to(weight.dtype))
