@@ -22,12 +22,12 @@ def grad_cam(
 
     A channel counts as much as the logit's gradient summed over its cells. For a linear head after average
     pooling this is the class activation map, whose average is the logit without its bias where no cell lowers
-    it. Only the head is differentiated, so the backbone may be frozen. Two things keep that true of other heads:
+    it. Only the head is differentiated, so the backbone may be frozen. Two things keep that true of others:
 
-    - What layer norms divide by counts as a constant. They forget how long a vector is, so else no label would
-      gain from more of what it has gathered: the map would be 0 on average just where the label looked.
-    - Where the head standardizes the features, a cell counts by how far it is from each channel's mean, as the
-      head sees it. Else all cells would be shifted alike, often so far below 0 that nothing is left.
+    - What layer norms divide by counts as a constant. They forget how long a vector is, so else no label
+      would gain from more of what it has gathered: the map would be 0 on average just where it looked.
+    - Where the head standardizes the features, a cell counts by how far it is from each channel's mean, as
+      the head sees it. Else all cells would be shifted alike, often so far below 0 that nothing is left.
 
     Args:
         model: In evaluation mode; no gradient is left in it.

@@ -178,4 +178,6 @@ def _folded_input(head: LabelQueryHead | MLDecoderHead) -> tuple[nn.Module, nn.M
     mean, variance = cast(Tensor, norm.running_mean).double(), cast(Tensor, norm.running_var).double()
     folded = weight.double() / (variance + norm.eps).sqrt()
     shift = bias.double() - folded @ mean
-    return FoldedNorm(cast(Tensor, norm.running_mean)), linear(folded.to(weight.dtype), shift.to(weight.dtype))
+    return FoldedNorm(cast(Tensor, norm.running_mean)), linear(
+        folded.to(weight.dtype), shift.to(weight.dtype)
+    )

@@ -89,7 +89,9 @@ def test_grad_cam__weighs_a_channel_by_what_more_of_it_does_to_the_logit(head: s
 
 
 @pytest.mark.parametrize("feature_norm", [False, True])
-def test_grad_cam__of_a_direct_head_is_the_class_activation_map_of_what_it_gathers(feature_norm: bool) -> None:
+def test_grad_cam__of_a_direct_head_is_the_class_activation_map_of_what_it_gathers(
+    feature_norm: bool,
+) -> None:
     settings = {"attention": "direct", "num_encoder_layers": 0, "num_decoder_layers": 1, "feedforward_dim": 0}
     model = make_model("query2label", hidden_dim=None, num_heads=1, feature_norm=feature_norm, **settings)
     if feature_norm:
