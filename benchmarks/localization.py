@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -176,11 +176,6 @@ def print_table(path: Path, found: dict[str, Found], num_images: int) -> None:
             f"| {energy} | {drawn} |",
             flush=True,
         )
-
-
-def percent(values: Sequence[float]) -> str:
-    """The mean of values in [0, 1]."""
-    return f"{100 * np.mean(values):.1f}" if len(values) else "-"
 
 
 def interval(values: np.ndarray, images: np.ndarray) -> tuple[float, float]:

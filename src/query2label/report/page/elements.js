@@ -24,7 +24,10 @@ const signed = (value) => {
 const wholeNumbers = new Intl.NumberFormat("en");
 const whole = (value) => wholeNumbers.format(value);
 const plural = (count, noun) => `${whole(count)} ${noun}${count === 1 ? "" : "s"}`;
-const amount = (value) => (Number.isInteger(value) ? whole(value) : value.toFixed(1));
+const amount = (value) => {
+    const rounded = Number(value.toFixed(1));
+    return Number.isInteger(rounded) ? whole(rounded) : rounded.toFixed(1);
+};
 const shown = (threshold) => threshold.toFixed(3);
 
 function bytesOf(base64) {
