@@ -65,7 +65,7 @@ class ConvAttention(nn.Module):
         prefix = tokens[:, : self.num_prefix_tokens]
         grid = _as_map(tokens[:, self.num_prefix_tokens :], height, width)
         query, key, value = (
-            self._split(projection(self._join(prefix, convolution(grid))))
+            self._split(self._project(projection, prefix, convolution(grid)))
             for convolution, projection in (
                 (self.conv_proj_q, self.proj_q),
                 (self.conv_proj_k, self.proj_k),
@@ -76,9 +76,10 @@ class ConvAttention(nn.Module):
         output: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
         return output
 
-    def _join(self, prefix: Tensor, grid: Tensor) -> Tensor:
-        tokens = grid.flatten(2).transpose(1, 2)
-        return torch.cat([prefix, tokens], dim=1) if self.num_prefix_tokens else tokens
+    def _project(self, projection: nn.Module, prefix: Tensor, grid: Tensor) -> Tensor:
+        """Both projected, then joined: OpenVINO cannot compute a product of joined tokens in 8 bits."""
+        tokens: Tensor = projection(grid.flatten(2).transpose(1, 2))
+        return torch.cat([projection(prefix), tokens], dim=1) if self.num_prefix_tokens else tokens
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.reshape(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)

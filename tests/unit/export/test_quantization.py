@@ -1,10 +1,12 @@
 """Which operations are quantized, between which values, and what the quantized graph computes."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -54,7 +56,10 @@ def test_observe_ranges__averages_the_extremes_of_each_image() -> None:
     assert len(model.graph.output) == 1
 
 
-@pytest.fixture(scope="module", params=["test_resnet", "test_efficientnet", "test_vit", "test_convnext2"])
+FAMILIES = ["test_resnet", "test_efficientnet", "test_vit", "test_convnext2", "test_cvt"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def quantizable(
     request: pytest.FixtureRequest, save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Quantizable:
@@ -90,6 +95,16 @@ def test_quantizable__in_8_bits_is_close_and_small(quantizable: Quantizable) -> 
     nodes = {node.name: node for node in quantizable.model.graph.node}
     weights = {nodes[name].input[1] for name in quantizable.operations if nodes[name].op_type != "Add"}
     assert not weights & {tensor.name for tensor in graph.initializer}  # they are 8-bit ones now
+
+
+def test_quantizable__is_computed_by_openvino_too(quantizable: Quantizable) -> None:
+    small = quantizable.quantized(quantizable.operations)
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(io.BytesIO(small)), "CPU")
+
+    expected = logits(small)
+
+    assert np.abs(compiled(images())["logits"] - expected).max() < 0.2 * np.ptp(expected)
 
 
 def test_quantizable__with_nothing_in_8_bits_is_the_model(quantizable: Quantizable) -> None:
