@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
 from query2label.errors import ImageError
-from query2label.image_files import plugin_for, refuse_lying_header
+from query2label.image_files import plugin_for, refuse_lying_header, refuse_slow_decoding
 
 ImageSource: TypeAlias = Path | str | bytes | Image.Image | npt.NDArray[Any]
 """A file, an encoded file's content, a PIL image, or uint8 pixels (H, W), (H, W, 3) RGB or (H, W, 4) RGBA."""
@@ -205,6 +205,7 @@ def _decode(file: _File, num_bytes: int, max_pixels: int, enough: EnoughSize | N
     with _explained_decoding():
         image = plugin(file)
     _refuse_bomb(image.size, max_pixels)
+    refuse_slow_decoding(image, max_pixels)
     refuse_lying_header(image, start, num_bytes)
     beyond = (0.0, 0.0, 0.0, 0.0)
     with _explained_decoding():

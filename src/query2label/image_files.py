@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from PIL import ImageFile, features
+from PIL import Image, ImageFile, features
 
 from query2label.errors import ImageError
 
@@ -31,6 +31,9 @@ _PIXELS_PER_BYTE: Final = {
 _FAX: Final = {"group3", "group4", "tiff_ccitt"}
 _HARMLESS_PIXELS: Final = 2_000_000
 """An image of this size needs so little memory that a lie may show when it is decoded."""
+
+_SLOWNESS: Final = 16
+"""For how many pixels one counts that Pillow decodes in Python, while no other thread can run."""
 
 
 def plugin_for(start: bytes) -> type[ImageFile.ImageFile]:
@@ -103,6 +106,27 @@ def refuse_lying_header(image: ImageFile.ImageFile, start: bytes, num_bytes: int
     if pixels > max(_HARMLESS_PIXELS, num_bytes * _pixels_per_byte(image, start)):
         raise ImageError(
             f"Its header promises {image.width} x {image.height} pixels, which {num_bytes} bytes cannot hold."
+        )
+
+
+def refuse_slow_decoding(image: ImageFile.ImageFile, max_pixels: int) -> None:
+    """Refuses an opened image of a rare form that takes seconds to decode, and may be a hundred bytes long.
+
+    These are BMP with run lengths, and PPM and PGM whose largest sample is neither 255 nor 65535.
+
+    Args:
+        image: Its header is read, its pixels are not.
+        max_pixels: Largest width x height of other images.
+
+    Raises:
+        ImageError: If it has more than a sixteenth of that.
+    """
+    is_slow = any(tile.codec_name in Image.DECODERS for tile in image.tile)
+    if is_slow and image.width * image.height * _SLOWNESS > max_pixels:
+        raise ImageError(
+            f"It has {image.width} x {image.height} pixels, more than the limit of "
+            f"{max_pixels / _SLOWNESS / 1e6:g} megapixels for {image.format} files of its kind, which take "
+            "long to decode: save it as PNG."
         )
 
 

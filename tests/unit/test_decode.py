@@ -360,6 +360,33 @@ def test_load_image__refuses_bombs_and_lies_before_it_decodes(kind: str) -> None
         load_image(lie)
 
 
+def run_length_bmp(width: int, height: int, runs: bytes) -> bytes:
+    """A BMP file of 8 bits per pixel; its palette is grey."""
+    palette = bytes(value for grey in range(256) for value in (grey, grey, grey, 0))
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    offset = 14 + len(header) + len(palette)
+    return b"BM" + struct.pack("<IHHI", offset + len(runs), 0, 0, offset) + header + palette + runs
+
+
+def test_load_image__refuses_large_images_that_decode_slowly() -> None:
+    small = run_length_bmp(3, 2, b"\x03\x07\0\0\x01\x09\0\0\0\x01")  # the lower row first
+    assert np.asarray(load_image(small))[..., 0].tolist() == [[9, 0, 0], [7, 7, 7]]
+    ends_of_lines = run_length_bmp(4_000_000, 9, bytes(18))  # each row is filled byte by byte
+    seven = np.full((2, 2, 3), 7, dtype=np.uint8)
+    odd = b"P6 %d %d 254\n" % (2, 2) + seven.tobytes()
+    assert np.array_equal(np.asarray(load_image(odd)), seven)
+
+    for content, size, kind in (
+        (ends_of_lines, "4000000 x 9", "BMP"),
+        (b"P6 2000 2000 254\n" + bytes(12_000_000), "2000 x 2000", "PPM"),
+    ):
+        message = (
+            f"It has {size} pixels, more than the limit of 3.125 megapixels for {kind} files of its kind"
+        )
+        with pytest.raises(ImageError, match=message):
+            load_image(content, max_pixels=50_000_000)
+
+
 def test_load_image__needs_little_memory_to_refuse(tmp_path: Path) -> None:
     files = [*lies(16_000, 16_000).values(), *lies(13_000, 13_000).values()]
     real = png(30_000, 30_000, bytes(30_000 * 3751), depth=1, colour=0)  # 900 megapixels in 110 kB
