@@ -1,0 +1,123 @@
+"""Does a head win on other photos too? Heads on repeated random splits of each sample.
+
+    python -m benchmarks.splits --data ../shared/data --out runs/splits                  # hours
+    python -m benchmarks.splits --data ../shared/data --out runs/splits --sets voc --splits 10
+    python -m benchmarks.splits --data ../shared/data --out runs/splits --report         # no new runs
+
+All labelled photos of a sample are dealt out anew for each split, 70 % to learn from and 30 % to validate on
+(iterative stratification), and each head of `benchmarks.heads` learns from the same ones by the recipe. The
+table has the mAP of the last epoch, which is not chosen on the validation photos: mean and deviation over the
+splits, and the difference to `linear` on the same split with its 95 % interval. The interval is that of the
+corrected resampled t-test: splits share photos, so the plain t-test would promise too much.
+
+Runs that are there are not made again, one that was stopped goes on, and the heads of a split share its
+feature maps.
+
+Source of the interval: Nadeau and Bengio (2003), Inference for the Generalization Error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from pathlib import Path
+
+from benchmarks.heads import HEADS
+from benchmarks.training_runs import DATA_SETS, Result, spread, trained
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import t as student
+
+from query2label.data.load import load_dataset
+from query2label.data.split import stratified_split
+from query2label.data.table_writer import write_table
+
+TRAIN_SHARE = 0.7
+FIRST = "linear"
+
+
+def split_table(source: Path, folder: Path, seed: int) -> tuple[Path, Path]:
+    """The table of one split, and the folder that its image names are relative to."""
+    dataset = load_dataset(source)
+    split = stratified_split(dataset, {"train": TRAIN_SHARE, "val": 1 - TRAIN_SHARE}, seed=seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder / "split.csv"
+    return table, write_table(split, table).resolve()
+
+
+def results_of(
+    source: Path, out: Path, heads: list[str], seeds: range, *, makes_runs: bool
+) -> dict[str, dict[int, Result]]:
+    """By head and split; without `makes_runs` only of the runs that are there."""
+    results: dict[str, dict[int, Result]] = {head: {} for head in heads}
+    for seed in seeds:
+        table, root = split_table(source, out / str(seed), seed)
+        for head in heads:
+            folder = out / str(seed) / head.replace(" ", "-")
+            if makes_runs or (folder / "result.json").exists():
+                overrides = (*HEADS[head], f"data.image_root={root}", f"train.seed={seed}")
+                result = trained(table, folder, recipe="laptop", overrides=overrides)
+                results[head][seed] = result
+                print(
+                    f"{out.name}, split {seed}, {head}: {100 * result.last:.2f}", file=sys.stderr, flush=True
+                )
+    return {head: found for head, found in results.items() if found}
+
+
+def interval(differences: list[float]) -> tuple[float, float]:
+    """95 % interval of the mean of differences between two heads on splits that share photos."""
+    count = len(differences)
+    variance = statistics.variance(differences) * (1 / count + (1 - TRAIN_SHARE) / TRAIN_SHARE)
+    half = float(student.ppf(0.975, count - 1)) * math.sqrt(variance)
+    middle = statistics.mean(differences)
+    return middle - half, middle + half
+
+
+def table_of(name: str, results: dict[str, dict[int, Result]]) -> Table:
+    """One row per head."""
+    table = Table("head", title=f"{name}: mAP of the last epoch in percent, mean ± deviation over splits")
+    for column in ("splits", "mAP", f"to {FIRST}", "95 % interval", "splits won"):
+        table.add_column(column, justify="right")
+    for head, found in results.items():
+        first = results.get(FIRST, {})
+        differences = [100 * (found[seed].last - first[seed].last) for seed in found if seed in first]
+        compared = ["", "", ""]
+        if head != FIRST and len(differences) > 1:
+            low, high = interval(differences)
+            won = sum(difference > 0 for difference in differences)
+            compared = [
+                f"{statistics.mean(differences):+.2f}",
+                f"{low:+.2f} to {high:+.2f}",
+                f"{won} of {len(differences)}",
+            ]
+        table.add_row(head, str(len(found)), spread([100 * each.last for each in found.values()]), *compared)
+    return table
+
+
+def main() -> None:
+    """Runs what is missing, and prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with voc-sample, ccp, coco-sample")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--sets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=["linear", "csra", "query2label"])
+    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--report", action="store_true", help="only of the runs that are there")
+    chosen = parser.parse_args()
+    for name in chosen.sets:
+        results = results_of(
+            chosen.data / DATA_SETS[name],
+            chosen.out / name,
+            chosen.heads,
+            range(chosen.splits),
+            makes_runs=not chosen.report,
+        )
+        Console(width=110).print(table_of(name, results))
+
+
+if __name__ == "__main__":
+    main()
