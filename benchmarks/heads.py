@@ -10,12 +10,10 @@ already are not made again, so that the table can be built in several sittings.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
-from pathlib import Path
 
-from benchmarks.training_runs import DATA_SETS, Result, spread, trained
+from benchmarks.training_runs import DATA_SETS, Result, parser_of, spread, trained
 from rich.console import Console
 from rich.table import Table
 
@@ -41,15 +39,8 @@ HEADS: dict[str, tuple[str, ...]] = {
 
 def main() -> None:
     """Runs what is missing, seed by seed, and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder with voc-sample, ccp and coco-sample"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser = parser_of(__doc__)
     parser.add_argument("--recipe", default="laptop")
-    parser.add_argument("--sets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     chosen = parser.parse_args()

@@ -18,14 +18,13 @@ Source of the interval: Nadeau and Bengio (2003), Inference for the Generalizati
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
 from pathlib import Path
 
 from benchmarks.heads import HEADS
-from benchmarks.training_runs import DATA_SETS, Result, spread, trained
+from benchmarks.training_runs import DATA_SETS, Result, parser_of, spread, trained
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
@@ -98,12 +97,7 @@ def table_of(name: str, results: dict[str, dict[int, Result]]) -> Table:
 
 def main() -> None:
     """Runs what is missing, and prints the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder with voc-sample, ccp, coco-sample")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--sets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
+    parser = parser_of(__doc__)
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=["linear", "csra", "query2label"])
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--report", action="store_true", help="only of the runs that are there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 from collections.abc import Sequence
@@ -12,6 +13,17 @@ import query2label
 from query2label.training.run import resume
 
 DATA_SETS = {"voc": "voc-sample", "ccp": "ccp", "coco": "coco-sample"}
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """The options that benchmarks of trained runs share."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with voc-sample, ccp, coco-sample")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--sets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
+    return parser
 
 
 @dataclass(frozen=True)
