@@ -40,7 +40,12 @@ SETTINGS = (
     "optim.lr=3e-3",
     "optim.cycle_beta1=true",
 )
-FROZEN = ("model.freeze=all", "train.cache_features=true", "train.cache_views=2")
+FROZEN = (
+    "model.freeze=all",
+    "train.cache_features=true",
+    "train.cache_views=2",
+    "data.augment.mixup_alpha=0",
+)
 TIMES = {"images_per_second", "seconds", "validation_seconds"}
 
 

@@ -163,6 +163,15 @@ def test_load_config__says_what_is_wrong_with_a_setting(override: str, message: 
         load_config(None, [override])
 
 
+@pytest.mark.parametrize("mixing", ["mixup_alpha=0.2", "cutmix_alpha=1"])
+def test_load_config__does_not_mix_cached_feature_maps(mixing: str) -> None:
+    with refused(
+        "Wrong settings in .*: data.augment.mixup_alpha and cutmix_alpha mix images, not cached feature "
+        "maps, where mixing did not help: set both to 0, or train.cache_features to false."
+    ):
+        load_config("laptop", [f"data.augment.{mixing}"])
+
+
 def test_load_config__says_what_is_wrong_with_a_recipe(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     with refused(rf"Cannot read recipe {recipe}: No such file or directory\."):

@@ -30,9 +30,9 @@ class AugmentConfig(Section):
     cutout: UnitInterval = 0.5
     """Side of the square that is cut out, as a share of the image's sides; 0 turns it off."""
     mixup_alpha: Annotated[float, Field(ge=0)] = 0.0
-    """Beta parameter of mixup; 0 turns it off."""
+    """Beta parameter of mixup; 0 turns it off. Not with `train.cache_features`."""
     cutmix_alpha: Annotated[float, Field(ge=0)] = 0.0
-    """Beta parameter of cutmix; 0 turns it off."""
+    """Beta parameter of cutmix; 0 turns it off. Not with `train.cache_features`."""
 
 
 class DataConfig(Section):

@@ -37,6 +37,16 @@ class RunConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _cache_is_not_mixed(self) -> RunConfig:
+        augment = self.data.augment
+        if self.train.cache_features and (augment.mixup_alpha or augment.cutmix_alpha):
+            raise ValueError(
+                "data.augment.mixup_alpha and cutmix_alpha mix images, not cached feature maps, where mixing "
+                "did not help: set both to 0, or train.cache_features to false"
+            )
+        return self
+
 
 def settings() -> Iterator[tuple[str, Any]]:
     """Every setting as (dotted name, pydantic field), in the order of the file."""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from query2label.config import RunConfig
-from query2label.data.augment import mix_batch
 from query2label.data.randomness import derive_seed
 from query2label.models.query2label import Query2Label
 from query2label.training.features import FeatureCache
@@ -22,7 +21,7 @@ class FeatureFeed(Feed):
     """Cached feature maps.
 
     Each epoch shows one view of each training image, which seed, epoch and image choose: view 0 is the plain
-    image, the others are augmented. Mixup and cutmix are done on the feature maps.
+    image, the others are augmented.
     """
 
     network_prefix = "head."
@@ -46,18 +45,11 @@ class FeatureFeed(Feed):
         self, shares: Sequence[Indices], *, epoch: int, first: int
     ) -> Generator[TrainingInputs, None, None]:
         """This process's shares of the batches of an epoch, from batch `first` on."""
-        seed = self._config.train.seed
-        for number, indices in enumerate(shares[first:], start=first):
+        for indices in shares[first:]:
             features = self._train_cache.load(indices, self._views(indices, epoch=epoch))
             shown = self._train_cache.replacement[indices]
             targets = self._targets[torch.from_numpy(shown)]
-            mixed = mix_batch(
-                features.to(self._device),
-                targets.to(self._device),
-                config=self._config.data.augment,
-                seed=derive_seed("mix", seed, epoch, number, int(indices[0])),
-            )
-            yield *mixed, shown
+            yield features.to(self._device), targets.to(self._device), shown
 
     def validation(self, indices: Indices) -> Generator[tuple[Tensor, Indices], None, None]:
         """Feature maps of the validation images in order; broken images are left out."""

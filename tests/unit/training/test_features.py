@@ -355,7 +355,6 @@ def test_key__of_augmented_views_changes_with_augmentation(
             hidden_dim=8,
             num_heads=2,
         ),
-        augmented(mixup_alpha=0.5, cutmix_alpha=0.5),
     ],
 )
 def test_key__stays_where_nothing_depends_on_the_change(
