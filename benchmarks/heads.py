@@ -22,7 +22,8 @@ from rich.table import Table
 PROJECTED = ("model.attention=projected", "model.hidden_dim=512", "model.feedforward_dim=512")
 HEADS: dict[str, tuple[str, ...]] = {
     "query2label": (),
-    "linear": ("model.head=linear", "model.dropout=0.2", "optim.lr=2e-3"),
+    # The backbone, where it learns, does so at the same rate under both heads.
+    "linear": ("model.head=linear", "model.dropout=0.2", "optim.lr=2e-3", "optim.backbone_lr_scale=0.025"),
     "csra": ("model.head=csra",),
     "ml_decoder": ("model.head=ml_decoder", *PROJECTED, "model.num_heads=8", "optim.lr=3e-4"),
     "query2label as published": (

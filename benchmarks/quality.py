@@ -25,14 +25,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from benchmarks.quality_variants import TABLES
 from benchmarks.training_runs import DATA_SETS, Result, parser_of, spread, trained
 from rich.console import Console
 from rich.table import Table
 
+from query2label.config import load_config
 from query2label.data.load import load_dataset
 from query2label.evaluation.bootstrap import paired_differences
-from query2label.evaluation.evaluate import LabelledScores, score_labelled
+from query2label.models.build import load_model
+from query2label.training.features import build_feature_cache
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model says about validation images."""
+
+    scores: np.ndarray
+    """(n, K) in [0, 1]"""
+    targets: np.ndarray
+    """(n, K)"""
+    thresholds: np.ndarray
+    """(K,)"""
 
 
 @dataclass(frozen=True)
@@ -63,10 +78,19 @@ class Benchmark:
                 print(note, file=sys.stderr, flush=True)
         return results
 
-    def scores(self, data: str, overrides: tuple[str, ...], seed: int) -> LabelledScores:
-        """Of a run's best epoch on the validation images."""
-        best = self.run_folder(data, overrides, seed) / "best"
-        return score_labelled(str(best), self.data / DATA_SETS[data], split=val_split(self.data, data))
+    def scored(self, data: str, overrides: tuple[str, ...], seed: int) -> Scored:
+        """A run's best epoch on the validation images, from the feature maps that it was trained on."""
+        folder = self.run_folder(data, overrides, seed)
+        config, model = load_config(folder / "config.toml"), load_model(folder / "best")
+        val = load_dataset(self.data / DATA_SETS[data]).select(val_split(self.data, data))
+        bundle = model.bundle
+        cache = build_feature_cache(
+            model, val, bundle.preprocess, config, role="val", device=torch.device("cpu")
+        )
+        with torch.inference_mode():
+            logits = [model.head(cache.load(rows)) for rows in np.array_split(np.arange(len(val)), 20)]
+        scores = bundle.scores(torch.cat(logits).numpy())
+        return Scored(scores, val.targets(), np.asarray(bundle.thresholds))
 
 
 def last_of_each(overrides: Iterable[str]) -> tuple[str, ...]:
@@ -172,11 +196,13 @@ def paired(benchmark: Benchmark, data: str, others: list[str]) -> Table:
         cells = []
         for seed in benchmark.seeds:
             ours, other = (
-                benchmark.scores(data, TABLES["heads"][each], seed) for each in ("query2label", head)
+                benchmark.scored(data, TABLES["heads"][each], seed) for each in ("query2label", head)
             )
-            thresholds = (np.asarray(other.bundle.thresholds), np.asarray(ours.bundle.thresholds))
             difference = paired_differences(
-                other.scores, ours.scores, ours.targets, thresholds=thresholds
+                other.scores,
+                ours.scores,
+                ours.targets,
+                thresholds=(other.thresholds, ours.thresholds),
             ).map
             cells.append(
                 "" if difference is None else f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"

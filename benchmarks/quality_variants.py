@@ -54,8 +54,6 @@ TABLES: dict[str, Variants] = {
         "dropout 0.3 (recipe)": (),
         "dropout 0": ("model.dropout=0",),
         "dropout 0.6": ("model.dropout=0.6",),
-        "mixup 0.2": ("data.augment.mixup_alpha=0.2",),
-        "cutmix 1": ("data.augment.cutmix_alpha=1",),
         "weight decay 0.1": ("optim.weight_decay=0.1",),
         "one view": ("train.cache_views=1",),
     },
