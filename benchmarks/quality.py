@@ -137,13 +137,15 @@ def details_of(benchmark: Benchmark, data: str) -> list[Table]:
             reports[head] = [json.loads(text) for text in texts]
     if "query2label" not in reports:
         return []
-    return [
-        by_group(f"{data}: AP by size of the largest object", reports, sizes_of),
+    tables = [
         by_group(
             f"{data}: AP by how often labels occur in training", reports, frequencies_of(benchmark, data)
         ),
         paired(benchmark, data, [head for head in reports if head != "query2label"]),
     ]
+    if sizes_of(reports["query2label"][0]):  # of data with boxes
+        tables.insert(0, by_group(f"{data}: AP by size of the largest object", reports, sizes_of))
+    return tables
 
 
 def by_group(title, reports, groups_of) -> Table:  # type: ignore[no-untyped-def]
