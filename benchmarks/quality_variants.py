@@ -1,8 +1,11 @@
-"""The rows of the tables of `benchmarks.quality`: overrides of the recipe `laptop`, by table and name."""
+"""The rows of the tables of `benchmarks.quality`: overrides of the recipe `laptop`, by table and name.
+
+All tables but the first two are of labels that start at zero, so that they say what the photos teach.
+"""
 
 from __future__ import annotations
 
-from benchmarks.heads import HEADS
+from benchmarks.heads import HEADS, ZERO
 
 PROJECTED = ("model.attention=projected", "model.num_heads=4", "model.hidden_dim=256", "optim.lr=2e-4")
 WITH_FEEDFORWARD = (*PROJECTED, "model.feedforward_dim=512")
@@ -13,6 +16,7 @@ Variants = dict[str, tuple[str, ...]]
 
 TABLES: dict[str, Variants] = {
     "heads": {name: HEADS[name] for name in ("query2label", "linear", "csra", "ml_decoder")},
+    "start": {"from names (recipe)": (), "at zero": ZERO},
     # The paper's ablations; in the projected form, which has all parts that they take away.
     "layers": {
         "projected, 1 decoder layer": WITH_FEEDFORWARD,
@@ -27,68 +31,72 @@ TABLES: dict[str, Variants] = {
         f"projected, D = {width}": (*WITH_FEEDFORWARD, f"model.hidden_dim={width}")
         for width in (256, 128, 512, 1024)
     },
-    "attention heads": {f"direct, M = {heads}": (f"model.num_heads={heads}",) for heads in (1, 2, 4, 8)},
+    "attention heads": {
+        f"direct, M = {heads}": (*ZERO, f"model.num_heads={heads}") for heads in (1, 2, 4, 8)
+    },
     "attention": {
-        "direct (recipe)": (),
-        "direct, feed-forward 512": ("model.feedforward_dim=512",),
-        "direct, 2 layers": ("model.num_decoder_layers=2",),
-        "direct, raw features": ("model.feature_norm=false",),
+        "direct": ZERO,
+        "direct, feed-forward 512": (*ZERO, "model.feedforward_dim=512"),
+        "direct, 2 layers": (*ZERO, "model.num_decoder_layers=2"),
+        "direct, raw features": (*ZERO, "model.feature_norm=false"),
         "projected": PROJECTED,
     },
     "loss": {
-        "bce (recipe)": (),
-        "focal": ("loss.name=focal",),
-        "asymmetric": ("loss.name=asymmetric",),
+        "bce": ZERO,
+        "focal": (*ZERO, "loss.name=focal"),
+        "asymmetric": (*ZERO, "loss.name=asymmetric"),
         "asymmetric, gamma- 4, margin 0.05": (
+            *ZERO,
             "loss.name=asymmetric",
             "loss.gamma_neg=4",
             "loss.margin=0.05",
         ),
     },
     "averaging": {
-        "EMA 0.99 (recipe)": (),
-        "no EMA": ("train.ema_decay=0",),
-        "EMA 0.999": ("train.ema_decay=0.999",),
+        "EMA 0.99": ZERO,
+        "no EMA": (*ZERO, "train.ema_decay=0"),
+        "EMA 0.999": (*ZERO, "train.ema_decay=0.999"),
     },
     "regularization": {
-        "dropout 0.3 (recipe)": (),
-        "dropout 0": ("model.dropout=0",),
-        "dropout 0.6": ("model.dropout=0.6",),
-        "weight decay 0.1": ("optim.weight_decay=0.1",),
-        "one view": ("train.cache_views=1",),
+        "dropout 0.3": ZERO,
+        "dropout 0": (*ZERO, "model.dropout=0"),
+        "dropout 0.6": (*ZERO, "model.dropout=0.6"),
+        "weight decay 0.1": (*ZERO, "optim.weight_decay=0.1"),
+        "one view": (*ZERO, "train.cache_views=1"),
     },
     "views": {
-        "plain and mirrored (recipe)": (),
+        "plain and mirrored": ZERO,
         "4 views, crops from 50 %": (
+            *ZERO,
             "train.cache_views=4",
             "data.augment.crop_min_area=0.5",
             "data.augment.flip=0.5",
         ),
     },
     "input size": {
-        "384 (recipe)": (),
-        "224": ("data.image_size=224",),
-        "320": ("data.image_size=320",),
-        "448": ("data.image_size=448",),
+        "384": ZERO,
+        "224": (*ZERO, "data.image_size=224"),
+        "320": (*ZERO, "data.image_size=320"),
+        "448": (*ZERO, "data.image_size=448"),
     },
     "resize": {
-        "squash (recipe)": (),
-        "crop": ("data.resize=crop",),
-        "letterbox": ("data.resize=letterbox",),
+        "squash": ZERO,
+        "crop": (*ZERO, "data.resize=crop"),
+        "letterbox": (*ZERO, "data.resize=letterbox"),
     },
     "backbone": {
-        "lite0 (recipe)": (),
+        "lite0": ZERO,
         "lite0, linear": HEADS["linear"],
-        "lite2": ("model.backbone=tf_efficientnet_lite2",),
+        "lite2": (*ZERO, "model.backbone=tf_efficientnet_lite2"),
         "lite2, linear": ("model.backbone=tf_efficientnet_lite2", *HEADS["linear"]),
     },
     # 224 px, because each step computes the backbone: a fully trained run takes minutes instead of seconds.
     "training": {
-        "frozen, 224 px": ("data.image_size=224",),
+        "frozen, 224 px": (*ZERO, "data.image_size=224"),
         "frozen, 224 px, linear": ("data.image_size=224", *HEADS["linear"]),
-        "all but stem": ("data.image_size=224", *TRAINED, "model.freeze=stem"),
+        "all but stem": (*ZERO, "data.image_size=224", *TRAINED, "model.freeze=stem"),
         "all but stem, linear": ("data.image_size=224", *TRAINED, "model.freeze=stem", *HEADS["linear"]),
-        "all": ("data.image_size=224", *TRAINED, "model.freeze=none"),
+        "all": (*ZERO, "data.image_size=224", *TRAINED, "model.freeze=none"),
         "all, linear": ("data.image_size=224", *TRAINED, "model.freeze=none", *HEADS["linear"]),
     },
 }

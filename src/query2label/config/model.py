@@ -43,6 +43,9 @@ class ModelConfig(Section):
     attention: Literal["projected", "direct"] = "projected"
     """`projected` as published; `direct` for few images: label queries look at the features themselves,
     starting from their average, with far fewer parameters to learn."""
+    start_from_names: bool = False
+    """Of direct attention: a label whose English name covers ImageNet classes starts at their rows of the
+    backbone's classifier, the nearer the fewer photos it has."""
     num_heads: PositiveInt = 4
     """Attention heads M; must divide the hidden width."""
     num_encoder_layers: Annotated[int, Field(ge=0, le=100)] = 1

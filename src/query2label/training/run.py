@@ -202,6 +202,8 @@ def _introduce(start: Start, config: RunConfig, *, ranks: Ranks, reporter: Repor
     )
     if start.transfer is not None:
         reporter.say(str(start.transfer))
+    if start.names_note is not None:
+        reporter.say(start.names_note)
     for note in data.train.notes:
         reporter.say(note)
     for warning in (*data.warnings, *label_cautions(data.val.labels.names, data.val.targets())):

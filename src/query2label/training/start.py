@@ -24,6 +24,7 @@ from query2label.models.query2label import Query2Label
 from query2label.preprocess import PreprocessSpec
 from query2label.training.distributed import Ranks
 from query2label.training.environment import package_versions
+from query2label.training.name_start import start_from_names
 from query2label.training.plan import smallest_batch
 from query2label.training.run_data import RunData, load_run_data
 from query2label.training.transfer import Source, Transfer, transfer
@@ -40,6 +41,8 @@ class Start:
     """Without weights, metrics, and fitted thresholds."""
     transfer: Transfer | None = None
     """What was taken over from another model."""
+    names_note: str | None = None
+    """What the labels' names gave, where they were asked."""
 
 
 def build_start(
@@ -67,7 +70,9 @@ def build_start(
         image_size=config.data.image_size,
     )
     model.head.set_label_prior(label_prior(data.train.targets()))
-    taken = None
+    taken = names_note = None
+    if config.model.start_from_names and load_weights and source is None:
+        names_note = start_from_names(model, config.model, data.train)
     if source is not None:
         taken = transfer(model, data.train.labels.names, source, image_size=config.data.image_size)
     if ranks.world_size > 1 and ranks.device.type == "cuda":
@@ -75,7 +80,7 @@ def build_start(
     spec = preprocess_spec(config, model.backbone)
     # Channels last is how convolutions are fastest, on CPU and GPU alike.
     model = model.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Start(data, model, spec, _bundle(config, data, spec), taken)
+    return Start(data, model, spec, _bundle(config, data, spec), taken, names_note)
 
 
 def label_prior(targets: Int8[np.ndarray, "n K"]) -> Float[Tensor, " K"]:
