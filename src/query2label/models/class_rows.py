@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from jaxtyping import Float, Int
 from timm.data.imagenet_info import infer_imagenet_subset
 from torch import Tensor
@@ -17,6 +15,7 @@ from query2label.config import ModelConfig
 from query2label.models.backbone import SpatialBackbone
 from query2label.models.imagenet_words import classes_named
 from query2label.models.offline import offline_weights_path, read_offline_weights
+from query2label.models.timm_models import weights_path
 from query2label.models.weights import read_weights_file
 
 ROW_LENGTH: Final = 0.5
@@ -50,7 +49,7 @@ def read_class_rows(config: ModelConfig, backbone: SpatialBackbone) -> Float[Ten
     stand on the channels of the feature map.
     """
     settings = backbone.model.pretrained_cfg
-    path = _weights_path(config, backbone)
+    path = weights_path(config.backbone, weights=config.weights)
     if path is None or infer_imagenet_subset(settings) != "imagenet-1k":
         return None
     if path == offline_weights_path(backbone.architecture):
@@ -62,16 +61,3 @@ def read_class_rows(config: ModelConfig, backbone: SpatialBackbone) -> Float[Ten
     if rows is None or rows.numel() != shape[0] * shape[1] or tuple(rows.shape[:2]) != shape:
         return None
     return rows.reshape(shape).float()
-
-
-def _weights_path(config: ModelConfig, backbone: SpatialBackbone) -> Path | None:
-    """The file that the backbone's weights were read from."""
-    if config.weights != "pretrained":
-        return None if config.weights == "none" else Path(config.weights)
-    offline = offline_weights_path(backbone.architecture)
-    settings = backbone.model.pretrained_cfg
-    if offline is not None or not settings.get("hf_hub_id"):
-        return offline
-    name = settings.get("hf_hub_filename") or "model.safetensors"
-    cached = try_to_load_from_cache(settings["hf_hub_id"], name)
-    return Path(cached) if isinstance(cached, str) else None

