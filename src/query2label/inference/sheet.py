@@ -21,7 +21,7 @@ from query2label.inference.drawing import (
     draw_tick,
     font,
 )
-from query2label.inference.explanation import Explanation
+from query2label.inference.explanation import Explanation, MapMethod
 from query2label.inference.heat import heat_colours
 
 _PANEL_WIDTH: Final = 380
@@ -34,6 +34,8 @@ _LEGEND_HEIGHT: Final = 34
 _MAX_COLUMNS: Final = 3
 _NARROWEST: Final = 240
 """Of the picture of a label, in pixels, so that its name can be read."""
+_EVEN: Final = 1.05
+"""A map whose most is below this many times its average points nowhere."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,10 @@ def label_grid(pairs: Sequence[tuple[Explanation, str]]) -> Image.Image:
 
 def _rows(explanation: Explanation) -> list[list[_Panel]]:
     plain = _Panel(None)
-    panels = [_Panel(cells, label, _sharpness(cells)) for label, cells in explanation.maps.items()]
+    panels = [
+        _Panel(cells, label, _sharpness(cells, explanation.method))
+        for label, cells in explanation.maps.items()
+    ]
     if explanation.head_maps:
         heads = {
             label: [_Panel(cells, None, f"head {number}") for number, cells in enumerate(each, start=1)]
@@ -150,9 +155,13 @@ def _draw_caption(
         draw_line(draw, panel.note, (left, top + 54), 13, width=width, colour=GREY)
 
 
-def _sharpness(cells: Float[np.ndarray, "h w"]) -> str:
+def _sharpness(cells: Float[np.ndarray, "h w"], method: MapMethod) -> str:
     most, average = float(cells.max()), float(cells.mean())
-    return f"most: {most / average:.1f} x the average" if average > 0 else "no place raises the score"
+    if average <= 0:
+        return "no place raises the score"
+    if most < _EVEN * average:
+        return "looks everywhere alike" + ("; ask Grad-CAM" if method == "attention" else "")
+    return f"most: {most / average:.1f} x the average"
 
 
 def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str) -> None:

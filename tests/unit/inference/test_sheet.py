@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from query2label.errors import ConfigError
-from query2label.inference.explanation import Explanation
+from query2label.inference import sheet
+from query2label.inference.explanation import Explanation, MapMethod
 from query2label.inference.heat import drawn_map, heat_colours, overlay, stretched
 from query2label.inference.prediction import Prediction
 from query2label.inference.sheet import explanation_sheet, label_picture
@@ -148,3 +149,23 @@ def test_explanation__saves_pictures_and_numbers_and_nothing_else(tmp_path: Path
         assert "head_maps" not in arrays
     with pytest.raises(ConfigError, match=r"end the name with \.png, \.jpg or \.npz"):
         explanation.save(tmp_path / "x.gif")
+
+
+@pytest.mark.parametrize(
+    ("most", "method", "note"),
+    [
+        (2.0, "attention", "most: 1.9 x the average"),
+        (1.02, "attention", "looks everywhere alike; ask Grad-CAM"),
+        (1.02, "gradcam", "looks everywhere alike"),
+        (0.0, "gradcam", "no place raises the score"),
+    ],
+)
+def test_explanation_sheet__says_how_much_the_highest_place_stands_out(
+    monkeypatch: pytest.MonkeyPatch, most: float, method: MapMethod, note: str
+) -> None:
+    cells = np.full((4, 4), min(most, 1), dtype=np.float32)
+    cells[1, 2] = most
+    written: list[str] = []
+    monkeypatch.setattr(sheet, "draw_line", lambda draw, text, *_, **__: written.append(text))
+    explanation_sheet(replace(make_explanation(["a"]), maps={"a": cells}, method=method))
+    assert note in written
