@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ from query2label.training.feeds import on_device
 
 Role = Literal["train", "val"]
 
-FORMAT = 2
+FORMAT = 3
 WITHOUT_EFFECT = {
     *("weights", "start_from", "freeze", "freeze_norm"),  # the weights themselves are part of the key
     *("head", "attention", "hidden_dim", "feedforward_dim", "num_heads", "num_encoder_layers"),
@@ -166,15 +167,14 @@ class FeatureTask:
             yield asked, asked[good], normalize_pixels(pixels, self.spec, device=self.device)
 
     def _forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b C h w"]:
-        backbone = self.model.backbone
-        was_training = backbone.training
-        backbone.eval()
-        try:
-            with torch.no_grad():
-                features: Tensor = self.model.forward_features(on_device(images, self.device))
-                return features.float()
-        finally:
-            backbone.train(was_training)
+        with torch.no_grad():
+            features: Tensor = self._for_inference.forward_features(on_device(images, self.device))
+            return features.float()
+
+    @functools.cached_property
+    def _for_inference(self) -> Query2Label:
+        """Gives the same maps in less than half the time, as prediction will."""
+        return self.model.optimize_for_inference(image_size=self.spec.image_size)
 
     def _rounded(
         self, features: Float[Tensor, "b C h w"], indices: Int64[np.ndarray, " b"], view: int

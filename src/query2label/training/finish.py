@@ -93,7 +93,7 @@ def _score_best(run: Run) -> tuple[Indices, Logits]:
     try:
         with run.reporter.phase("final validation", total=len(images)) as phase:
             indices, logits = score_batches(
-                {"best": model},
+                {"best": model.optimize_for_inference(image_size=run.start.spec.image_size)},
                 inputs,
                 num_labels=len(data.val.labels),
                 ranks=run.ranks,

@@ -249,16 +249,16 @@ def test_build_feature_cache__features_that_are_not_finite_name_the_image(
 ) -> None:
     config = settings(tmp_path)
     model = build_model(config.model, 2)
-    original, calls = model.backbone.forward, []
+    original, calls = Query2Label.forward_features, []
 
-    def forward(images: torch.Tensor) -> torch.Tensor:
-        features = original(images)
+    def forward_features(model: Query2Label, images: torch.Tensor) -> torch.Tensor:
+        features = original(model, images)
         calls.append(len(images))
         if len(calls) == 3 + 3 * view:  # one probe, then three batches per view
             features[1, 0, 0, 0] = float("nan")
         return features
 
-    monkeypatch.setattr(model.backbone, "forward", forward)
+    monkeypatch.setattr(Query2Label, "forward_features", forward_features)
     wanted = (
         r"^The backbone gives NaN or infinity for .*05\.png: its weights are damaged, or do not fit test_res"
     )
@@ -271,8 +271,10 @@ def test_build_feature_cache__features_too_large_for_16_bits_are_refused(
 ) -> None:
     config = settings(tmp_path)
     model = build_model(config.model, 2)
-    original = model.backbone.forward
-    monkeypatch.setattr(model.backbone, "forward", lambda images: original(images).clamp(min=0) + 70_000)
+    original = Query2Label.forward_features
+    monkeypatch.setattr(
+        Query2Label, "forward_features", lambda model, images: original(model, images).clamp(min=0) + 70_000
+    )
     wanted = (
         r"^The feature map of .*00\.png has values up to 7e\+04, too large for the cache's 16-bit numbers: "
         r"set train\.cache_views=1 or train\.cache_features=false\.$"
