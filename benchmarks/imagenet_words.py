@@ -3,9 +3,11 @@
     python -m benchmarks.imagenet_words --wordnet /usr/share/wordnet        # Debian's package wordnet-base
 
 The classes of ImageNet-1k are nouns of WordNet. The table has, for each word for such a noun or for a kind
-above it ("dog", "vehicle"), the classes below. Of a word's senses it takes the most frequent one that has
-classes: one that is a class itself, or one of the two most frequent ones. Words for more than 400 classes
-say nothing about an image and are left out.
+above it ("dog", "vehicle"), the classes below. Of a word's two most frequent senses it takes the one that
+has classes; where both have some, the one that is called by this word first of all (a dress, not attire),
+then one that is a class itself, then the one with more classes (a bike is a bicycle, not a moped). Of later
+senses it takes one that is a class itself. Words for more than 400 classes say nothing about an image and
+are left out.
 """
 
 from __future__ import annotations
@@ -67,6 +69,11 @@ def kinds_above(path: Path) -> dict[str, list[str]]:
     return above
 
 
+def first_words(path: Path) -> dict[str, str]:
+    """The word that each meaning of a noun is called by first of all."""
+    return {fields[0]: fields[4].lower() for fields in entries(path)}
+
+
 def classes_below(meanings: Iterable[str], above: Mapping[str, list[str]]) -> dict[str, set[int]]:
     """Of each meaning, the classes (by their index in `meanings`) that are of its kind."""
     below: dict[str, set[int]] = defaultdict(set)
@@ -99,10 +106,13 @@ def main() -> None:
     info = ImageNetInfo("imagenet-1k")
     classes = [info.index_to_label_name(index).removeprefix("n") for index in range(info.num_classes())]
     below = classes_below(classes, kinds_above(wordnet / "data.noun"))
+    first = first_words(wordnet / "data.noun")
     table: dict[str, str] = {}
     for word, _, count, *rest in entries(wordnet / "index.noun"):
         meanings = rest[-int(count) :]
-        found = [m for rank, m in enumerate(meanings) if m in classes or (rank < 2 and m in below)]
+        usual = [meaning for meaning in meanings[:2] if meaning in below]
+        usual.sort(key=lambda m: (first[m] == word, m in classes, len(below[m])), reverse=True)
+        found = usual or [meaning for meaning in meanings if meaning in classes]
         if found and len(below[found[0]]) <= MOST_CLASSES:
             table.setdefault(plain(word), ranges(below[found[0]]))
     lines = [f"{word}\t{classes}\n" for word, classes in sorted(table.items())]
