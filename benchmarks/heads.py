@@ -19,11 +19,14 @@ from rich.table import Table
 
 # All heads get the recipe's standardized features, which help each of them, and each compared one the rate
 # and dropout that did best for it on the VOC sample.
-PROJECTED = ("model.attention=projected", "model.hidden_dim=512", "model.feedforward_dim=512")
-ZERO = ("model.start_from_names=false",)
+SLOW = ("optim.query_lr_scale=1",)
+"""Queries at the rate of the rest of the head."""
+PROJECTED = ("model.attention=projected", "model.hidden_dim=512", "model.feedforward_dim=512", *SLOW)
+PLAIN = ("model.start_from_names=false", *SLOW)
+"""The recipe without what labels are called and without faster queries."""
 HEADS: dict[str, tuple[str, ...]] = {
     "query2label": (),
-    "query2label, start at zero": ZERO,
+    "query2label, plain": PLAIN,
     # The backbone, where it learns, does so at the same rate under both heads.
     "linear": ("model.head=linear", "model.dropout=0.2", "optim.lr=2e-3", "optim.backbone_lr_scale=0.025"),
     "csra": ("model.head=csra",),

@@ -1,11 +1,12 @@
-"""Ideas for small data that the product does not have, each tried on the `laptop` recipe, labels from zero.
+"""Ideas for small data that the product does not have, each tried on the `laptop` recipe, plain.
 
     python -m benchmarks.ideas --data ../shared/data --out runs/quality                  # hours
     python -m benchmarks.ideas --data ../shared/data --out runs/quality --sets voc --ideas "mixup 0.2"
     python -m benchmarks.ideas --data ../shared/data --out runs/quality --report         # no new runs
 
 The runs of the recipe and of the linear head are those of `benchmarks.quality` in the same folder, made where
-they are missing; labels start at zero in all of them, and in all ideas but those of another start from names.
+they are missing. Plain: labels start at zero, but in the ideas of another start from names, and queries learn
+at the rate of the rest of the head.
 An idea that changes training is a head, a feed or a backbone of this file in place of the product's; one that
 changes prediction scores the recipe's best weights in another way. Three seeds, mAP of the best epoch on the
 validation images (plain AP), and the difference to the recipe, seed by seed.
@@ -24,7 +25,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from benchmarks.heads import HEADS, ZERO
+from benchmarks.heads import HEADS, PLAIN, SLOW
 from benchmarks.name_ideas import START_IDEAS, TEXT_IDEAS, linear_from_names
 from benchmarks.quality import Benchmark, val_split
 from benchmarks.training_runs import DATA_SETS, parser_of, spread, trained
@@ -212,7 +213,7 @@ def trained_idea(benchmark: Benchmark, data: str, idea: str, seed: int) -> float
     if idea == FROM_PROBE:
         benchmark.results(data, "linear", HEADS["linear"])
     probe = benchmark.run_folder(data, HEADS["linear"], seed) / "best"
-    settings = HEADS["linear"] if idea.endswith("linear") else () if idea in START_IDEAS else ZERO
+    settings = HEADS["linear"] if idea.endswith("linear") else SLOW if idea in START_IDEAS else PLAIN
     overrides = (*settings, f"train.seed={seed}")
     source = benchmark.data / DATA_SETS[data]
     with in_place(idea, data=source, probe=probe):
@@ -221,7 +222,7 @@ def trained_idea(benchmark: Benchmark, data: str, idea: str, seed: int) -> float
 
 def predicted_idea(benchmark: Benchmark, data: str, idea: str, seed: int) -> float | None:
     """That of the recipe's best epoch, its images scored in another way."""
-    run = benchmark.run_folder(data, ZERO, seed)
+    run = benchmark.run_folder(data, PLAIN, seed)
     found = run / f"{idea.replace(' ', '-')}.json"
     if not found.exists() and benchmark.makes_runs:
         model, sizes = load_model(run / "best"), PREDICTION_IDEAS[idea]
@@ -263,9 +264,9 @@ def table_of(benchmark: Benchmark, data: str, ideas: list[str]) -> Table:
     table = Table("idea", title=f"{data}: mAP of the best epoch in percent, mean ± deviation over seeds")
     for column in ("seeds", "mAP", "to the first"):
         table.add_column(column, justify="right")
-    recipe = {seed: run.best for seed, run in benchmark.results(data, "start at zero", ZERO).items()}
+    recipe = {seed: run.best for seed, run in benchmark.results(data, "recipe, plain", PLAIN).items()}
     table.add_row(
-        "the recipe, start at zero", str(len(recipe)), spread([100 * value for value in recipe.values()]), ""
+        "the recipe, plain", str(len(recipe)), spread([100 * value for value in recipe.values()]), ""
     )
     for idea in ideas:
         scored: dict[int, float] = {}

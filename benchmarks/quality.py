@@ -61,7 +61,9 @@ class Benchmark:
 
     def run_folder(self, data: str, overrides: tuple[str, ...], seed: int) -> Path:
         """Named by the settings, so that tables share the rows that they have in common."""
-        name = "_".join(sorted(override.replace("/", "-") for override in overrides)) or "recipe"
+        name = (
+            "_".join(sorted(override.replace("/", "-") for override in last_of_each(overrides))) or "recipe"
+        )
         return self.out / data / f"{name}_seed={seed}"
 
     def results(self, data: str, variant: str, overrides: tuple[str, ...]) -> dict[int, Result]:

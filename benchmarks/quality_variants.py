@@ -1,13 +1,20 @@
 """The rows of the tables of `benchmarks.quality`: overrides of the recipe `laptop`, by table and name.
 
-All tables but the first two are of labels that start at zero, so that they say what the photos teach.
+All tables but the first three are of labels that start at zero and of queries at the rate of the rest of the
+head, so that they say what the photos teach.
 """
 
 from __future__ import annotations
 
-from benchmarks.heads import HEADS, ZERO
+from benchmarks.heads import HEADS, PLAIN, SLOW
 
-PROJECTED = ("model.attention=projected", "model.num_heads=4", "model.hidden_dim=256", "optim.lr=2e-4")
+PROJECTED = (
+    "model.attention=projected",
+    "model.num_heads=4",
+    "model.hidden_dim=256",
+    "optim.lr=2e-4",
+    *SLOW,
+)
 WITH_FEEDFORWARD = (*PROJECTED, "model.feedforward_dim=512")
 TWO_LAYERS = (*WITH_FEEDFORWARD, "model.num_decoder_layers=2")
 TRAINED = ("train.cache_features=false", "model.freeze_norm=true", "data.augment.flip=0.5", "train.epochs=8")
@@ -16,7 +23,11 @@ Variants = dict[str, tuple[str, ...]]
 
 TABLES: dict[str, Variants] = {
     "heads": {name: HEADS[name] for name in ("query2label", "linear", "csra", "ml_decoder")},
-    "start": {"from names (recipe)": (), "at zero": ZERO},
+    "start": {"from names": SLOW, "at zero": PLAIN},
+    "rate of queries": {
+        "4 x (recipe)": (),
+        **{f"{scale} x": (f"optim.query_lr_scale={scale}",) for scale in (1, 2, 8)},
+    },
     # The paper's ablations; in the projected form, which has all parts that they take away.
     "layers": {
         "projected, 1 decoder layer": WITH_FEEDFORWARD,
@@ -32,71 +43,71 @@ TABLES: dict[str, Variants] = {
         for width in (256, 128, 512, 1024)
     },
     "attention heads": {
-        f"direct, M = {heads}": (*ZERO, f"model.num_heads={heads}") for heads in (1, 2, 4, 8)
+        f"direct, M = {heads}": (*PLAIN, f"model.num_heads={heads}") for heads in (1, 2, 4, 8)
     },
     "attention": {
-        "direct": ZERO,
-        "direct, feed-forward 512": (*ZERO, "model.feedforward_dim=512"),
-        "direct, 2 layers": (*ZERO, "model.num_decoder_layers=2"),
-        "direct, raw features": (*ZERO, "model.feature_norm=false"),
+        "direct": PLAIN,
+        "direct, feed-forward 512": (*PLAIN, "model.feedforward_dim=512"),
+        "direct, 2 layers": (*PLAIN, "model.num_decoder_layers=2"),
+        "direct, raw features": (*PLAIN, "model.feature_norm=false"),
         "projected": PROJECTED,
     },
     "loss": {
-        "bce": ZERO,
-        "focal": (*ZERO, "loss.name=focal"),
-        "asymmetric": (*ZERO, "loss.name=asymmetric"),
+        "bce": PLAIN,
+        "focal": (*PLAIN, "loss.name=focal"),
+        "asymmetric": (*PLAIN, "loss.name=asymmetric"),
         "asymmetric, gamma- 4, margin 0.05": (
-            *ZERO,
+            *PLAIN,
             "loss.name=asymmetric",
             "loss.gamma_neg=4",
             "loss.margin=0.05",
         ),
     },
     "averaging": {
-        "EMA 0.99": ZERO,
-        "no EMA": (*ZERO, "train.ema_decay=0"),
-        "EMA 0.999": (*ZERO, "train.ema_decay=0.999"),
+        "EMA 0.99": PLAIN,
+        "no EMA": (*PLAIN, "train.ema_decay=0"),
+        "EMA 0.999": (*PLAIN, "train.ema_decay=0.999"),
     },
     "regularization": {
-        "dropout 0.3": ZERO,
-        "dropout 0": (*ZERO, "model.dropout=0"),
-        "dropout 0.6": (*ZERO, "model.dropout=0.6"),
-        "weight decay 0.1": (*ZERO, "optim.weight_decay=0.1"),
-        "one view": (*ZERO, "train.cache_views=1"),
+        "dropout 0.3": PLAIN,
+        "dropout 0": (*PLAIN, "model.dropout=0"),
+        "dropout 0.6": (*PLAIN, "model.dropout=0.6"),
+        "weight decay 0.1": (*PLAIN, "optim.weight_decay=0.1"),
+        "one view": (*PLAIN, "train.cache_views=1"),
     },
     "views": {
-        "plain and mirrored": ZERO,
+        "plain and mirrored": PLAIN,
         "4 views, crops from 50 %": (
-            *ZERO,
+            *PLAIN,
             "train.cache_views=4",
             "data.augment.crop_min_area=0.5",
             "data.augment.flip=0.5",
         ),
     },
     "input size": {
-        "384": ZERO,
-        "224": (*ZERO, "data.image_size=224"),
-        "320": (*ZERO, "data.image_size=320"),
-        "448": (*ZERO, "data.image_size=448"),
+        "384": PLAIN,
+        "224": (*PLAIN, "data.image_size=224"),
+        "320": (*PLAIN, "data.image_size=320"),
+        "448": (*PLAIN, "data.image_size=448"),
     },
     "resize": {
-        "squash": ZERO,
-        "crop": (*ZERO, "data.resize=crop"),
-        "letterbox": (*ZERO, "data.resize=letterbox"),
+        "squash": PLAIN,
+        "crop": (*PLAIN, "data.resize=crop"),
+        "letterbox": (*PLAIN, "data.resize=letterbox"),
     },
     "backbone": {
-        "lite0": ZERO,
+        "lite0": PLAIN,
         "lite0, linear": HEADS["linear"],
-        "lite2": (*ZERO, "model.backbone=tf_efficientnet_lite2"),
+        "lite2": (*PLAIN, "model.backbone=tf_efficientnet_lite2"),
         "lite2, linear": ("model.backbone=tf_efficientnet_lite2", *HEADS["linear"]),
     },
     # 224 px, because each step computes the backbone: a fully trained run takes minutes instead of seconds.
     "training": {
-        "frozen, 224 px": (*ZERO, "data.image_size=224"),
+        "frozen, 224 px": (*PLAIN, "data.image_size=224"),
         "frozen, 224 px, linear": ("data.image_size=224", *HEADS["linear"]),
-        "all but stem": (*ZERO, "data.image_size=224", *TRAINED, "model.freeze=stem"),
+        "all but stem": (*PLAIN, "data.image_size=224", *TRAINED, "model.freeze=stem"),
         "all but stem, linear": ("data.image_size=224", *TRAINED, "model.freeze=stem", *HEADS["linear"]),
-        "all": (*ZERO, "data.image_size=224", *TRAINED, "model.freeze=none"),
+        "all": (*PLAIN, "data.image_size=224", *TRAINED, "model.freeze=none"),
         "all, linear": ("data.image_size=224", *TRAINED, "model.freeze=none", *HEADS["linear"]),
     },
 }

@@ -16,6 +16,8 @@ class OptimConfig(Section):
     """Peak learning rate of the head."""
     backbone_lr_scale: Annotated[float, Field(ge=0)] = 0.1
     """The backbone learns at this multiple of the head's rate."""
+    query_lr_scale: Annotated[float, Field(gt=0)] = 1.0
+    """Label queries learn at this multiple of the head's rate: the higher, the sooner they look somewhere."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """Decoupled weight decay; never on norms, biases and label queries."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from query2label.config import OptimConfig
 from query2label.errors import TrainingError
 
-NO_DECAY_WORDS = ("quer", "embed", "position", "token", "bias", "relative")
+QUERY_WORD = "quer"
+"""In the own name of the label queries of every head that has some."""
+NO_DECAY_WORDS = (QUERY_WORD, "embed", "position", "token", "bias", "relative")
 """A parameter whose own name holds one of these is an offset or a code, not a map: it does not decay."""
 
 _STATE_NAMES = ("step", "exp_avg", "exp_avg_sq")
@@ -28,28 +30,28 @@ def decays(name: str, parameter: Tensor) -> bool:
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]], config: OptimConfig
 ) -> list[dict[str, object]]:
-    """Optimizer groups of the parameters that learn: backbone and head, each with and without decay.
+    """Optimizer groups of the parameters that learn, by rate and decay.
 
     Args:
         named: (name, parameter) in the model's order; names of the backbone begin with `backbone.`.
         config: Rates and decay.
 
     Returns:
-        Groups with `params`, `names`, `peak_lr`, `lr` and `weight_decay`; empty ones are left out.
+        Groups with `params`, `names`, `peak_lr`, `lr` and `weight_decay`: backbone and head, each with and
+        without decay, and label queries; empty ones are left out.
 
     Raises:
         TrainingError: If nothing learns.
     """
-    groups: dict[tuple[bool, bool], list[tuple[str, nn.Parameter]]] = {}
+    groups: dict[tuple[float, bool], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in named:
         if parameter.requires_grad:
-            key = (name.startswith("backbone."), decays(name, parameter))
+            key = (_peak_rate(name, config), decays(name, parameter))
             groups.setdefault(key, []).append((name, parameter))
     if not groups:
         raise TrainingError("No parameter of the model learns: set model.freeze to none or stem.")
     result: list[dict[str, object]] = []
-    for (is_backbone, has_decay), members in sorted(groups.items()):
-        peak = config.lr * (config.backbone_lr_scale if is_backbone else 1.0)
+    for (peak, has_decay), members in groups.items():
         result.append(
             {
                 "params": [parameter for _, parameter in members],
@@ -60,6 +62,12 @@ def parameter_groups(
             }
         )
     return result
+
+
+def _peak_rate(name: str, config: OptimConfig) -> float:
+    if name.startswith("backbone."):
+        return config.lr * config.backbone_lr_scale
+    return config.lr * (config.query_lr_scale if QUERY_WORD in name.rpartition(".")[2] else 1.0)
 
 
 def build_optimizer(named: Iterable[tuple[str, nn.Parameter]], config: OptimConfig) -> torch.optim.AdamW:

@@ -29,10 +29,10 @@ class Model(nn.Module):
         return self.head["linear"](self.head["norm"](features)) @ self.query_embed.T
 
 
-CONFIG = OptimConfig(lr=1e-3, backbone_lr_scale=0.25, weight_decay=0.05)
+CONFIG = OptimConfig(lr=1e-3, backbone_lr_scale=0.25, query_lr_scale=4, weight_decay=0.05)
 
 
-def test_parameter_groups__norms_biases_and_queries_do_not_decay_and_the_backbone_is_slower():
+def test_parameter_groups__norms_biases_and_queries_do_not_decay_and_each_part_has_its_rate():
     found = {
         name: (group["peak_lr"], group["weight_decay"])
         for group in parameter_groups(Model().named_parameters(), CONFIG)
@@ -47,7 +47,7 @@ def test_parameter_groups__norms_biases_and_queries_do_not_decay_and_the_backbon
         "head.norm.bias": (1e-3, 0.0),
         "head.linear.weight": (1e-3, 0.05),
         "head.linear.bias": (1e-3, 0.0),
-        "query_embed": (1e-3, 0.0),
+        "query_embed": (4e-3, 0.0),
     }
 
 
@@ -84,7 +84,7 @@ def test_parameter_groups__refuses_a_model_in_which_nothing_learns():
 def test_set_rate__scales_each_groups_peak():
     optimizer = build_optimizer(Model().named_parameters(), CONFIG)
     set_rate(optimizer, 0.5)
-    assert {group["lr"] for group in optimizer.param_groups} == {0.5e-3, 0.125e-3}
+    assert {group["lr"] for group in optimizer.param_groups} == {0.5e-3, 0.125e-3, 2e-3}
 
 
 def test_set_beta1__changes_no_other_setting():
