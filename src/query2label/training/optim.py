@@ -43,15 +43,17 @@ def parameter_groups(
     Raises:
         TrainingError: If nothing learns.
     """
-    groups: dict[tuple[float, bool], list[tuple[str, nn.Parameter]]] = {}
+    groups: dict[tuple[bool, bool, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in named:
         if parameter.requires_grad:
-            key = (_peak_rate(name, config), decays(name, parameter))
+            is_backbone = name.startswith("backbone.")
+            scale = config.backbone_lr_scale if is_backbone else _head_scale(name, config)
+            key = (is_backbone, decays(name, parameter), config.lr * scale)
             groups.setdefault(key, []).append((name, parameter))
     if not groups:
         raise TrainingError("No parameter of the model learns: set model.freeze to none or stem.")
     result: list[dict[str, object]] = []
-    for (peak, has_decay), members in groups.items():
+    for (_, has_decay, peak), members in sorted(groups.items()):
         result.append(
             {
                 "params": [parameter for _, parameter in members],
@@ -64,10 +66,8 @@ def parameter_groups(
     return result
 
 
-def _peak_rate(name: str, config: OptimConfig) -> float:
-    if name.startswith("backbone."):
-        return config.lr * config.backbone_lr_scale
-    return config.lr * (config.query_lr_scale if QUERY_WORD in name.rpartition(".")[2] else 1.0)
+def _head_scale(name: str, config: OptimConfig) -> float:
+    return config.query_lr_scale if QUERY_WORD in name.rpartition(".")[2] else 1.0
 
 
 def build_optimizer(named: Iterable[tuple[str, nn.Parameter]], config: OptimConfig) -> torch.optim.AdamW:
