@@ -17,13 +17,13 @@ from benchmarks.training_runs import DATA_SETS, Result, parser_of, spread, train
 from rich.console import Console
 from rich.table import Table
 
-# All heads get the recipe's standardized features, which help each of them, and each compared one the rate
-# and dropout that did best for it on the VOC sample.
 SLOW = ("optim.query_lr_scale=1",)
 """Queries at the rate of the rest of the head."""
 PROJECTED = ("model.attention=projected", "model.hidden_dim=512", "model.feedforward_dim=512", *SLOW)
 PLAIN = ("model.start_from_names=false", *SLOW)
 """The recipe without what labels are called and without faster queries."""
+# All heads get the recipe's standardized features, which help each of them, and each compared one the rate
+# and dropout that did best for it on the VOC sample.
 HEADS: dict[str, tuple[str, ...]] = {
     "query2label": (),
     "query2label, plain": PLAIN,
