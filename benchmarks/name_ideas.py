@@ -17,11 +17,14 @@ from torch.nn.utils import parametrize
 
 from query2label.config import ModelConfig
 from query2label.data.load import load_dataset
+from query2label.data.samples import Dataset
 from query2label.models.backbone import build_backbone
 from query2label.models.class_rows import read_class_rows, start_rows
 from query2label.models.head_linear import LinearHead
 from query2label.models.head_query2label import LabelQueryHead
 from query2label.models.imagenet_words import classes_named
+from query2label.models.query2label import Query2Label
+from query2label.training import name_start
 
 
 def embedded(names: Sequence[str]) -> Tensor:
@@ -111,11 +114,25 @@ def nearest_text(labels: Sequence[str]) -> AbstractContextManager[object]:
     return patch(CLASSES_NAMED, classes.__getitem__)
 
 
+def looking_from_names(deviation: float) -> Callable[[Sequence[str]], AbstractContextManager[object]]:
+    """Queries that point where the output rows do from the start; logits of attention vary by `deviation`."""
+
+    @torch.no_grad()
+    def start(model: Query2Label, config: ModelConfig, train: Dataset) -> str:
+        text = name_start.start_from_names(model, config, train)
+        rows = functional.normalize(model.head.output_weight)
+        model.head.label_queries.copy_(deviation * rows.shape[1] ** 0.5 * rows)
+        return text
+
+    return lambda _: patch("query2label.training.start.start_from_names", start)
+
+
 CLASSES_NAMED = "query2label.models.class_rows.classes_named"
 START_IDEAS: dict[str, Callable[[Sequence[str]], AbstractContextManager[object]]] = {
     "from names, never fading": never_fading,
     "from wrong names": wrong_names,
     "from the nearest names": nearest_text,
+    **{f"queries from names, {deviation}": looking_from_names(deviation) for deviation in (0.25, 0.5, 1)},
 }
 """What takes the place of the recipe's start from names."""
 TEXT_IDEAS: dict[str, Callable[[Sequence[str]], type[LabelQueryHead]]] = {

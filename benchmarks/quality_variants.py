@@ -1,6 +1,6 @@
 """The rows of the tables of `benchmarks.quality`: overrides of the recipe `laptop`, by table and name.
 
-All tables but the first three are of labels that start at zero and of queries at the rate of the rest of the
+All tables but the first four are of labels that start at zero and of queries at the rate of the rest of the
 head, so that they say what the photos teach.
 """
 
@@ -27,6 +27,13 @@ TABLES: dict[str, Variants] = {
     "rate of queries": {
         "4 x (recipe)": (),
         **{f"{scale} x": (f"optim.query_lr_scale={scale}",) for scale in (1, 2, 8)},
+    },
+    "length and rate": {
+        "20 epochs": SLOW,
+        "40 epochs": (*SLOW, "train.epochs=40"),
+        "80 epochs": (*SLOW, "train.epochs=80"),
+        "twice the rate": (*SLOW, "optim.lr=1e-3"),
+        "weight decay 2": (*SLOW, "optim.weight_decay=2"),
     },
     # The paper's ablations; in the projected form, which has all parts that they take away.
     "layers": {
