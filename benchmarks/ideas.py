@@ -1,12 +1,12 @@
-"""Ideas for small data that the product does not have, each tried on the `laptop` recipe, plain.
+"""Ideas for small data that the product does not have, each tried on the recipe as it was, plain.
 
     python -m benchmarks.ideas --data ../shared/data --out runs/quality                  # hours
     python -m benchmarks.ideas --data ../shared/data --out runs/quality --sets voc --ideas "mixup 0.2"
     python -m benchmarks.ideas --data ../shared/data --out runs/quality --report         # no new runs
 
-The runs of the recipe and of the linear head are those of `benchmarks.quality` in the same folder, made where
-they are missing. Plain: labels start at zero, but in the ideas of another start from names, and queries learn
-at the rate of the rest of the head.
+The recipe is former.toml. Its runs and those of the linear head are those of `benchmarks.quality` in the
+same folder, made where they are missing. Plain: labels start at zero, but in the ideas of another start from
+names, and queries learn at the rate of the rest of the head.
 An idea that changes training is a head, a feed or a backbone of this file in place of the product's; one that
 changes prediction scores the recipe's best weights in another way. Three seeds, mAP of the best epoch on the
 validation images (plain AP), and the difference to the recipe, seed by seed.
@@ -25,9 +25,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from benchmarks.heads import HEADS, PLAIN, SLOW
+from benchmarks.heads import LINEAR, PLAIN, SLOW
 from benchmarks.name_ideas import START_IDEAS, TEXT_IDEAS, linear_from_names
 from benchmarks.quality import Benchmark, val_split
+from benchmarks.quality_variants import FORMER
 from benchmarks.training_runs import DATA_SETS, parser_of, spread, trained
 from rich.console import Console
 from rich.table import Table
@@ -211,13 +212,13 @@ def trained_idea(benchmark: Benchmark, data: str, idea: str, seed: int) -> float
     if not benchmark.makes_runs and not (out / "result.json").exists():
         return None
     if idea == FROM_PROBE:
-        benchmark.results(data, "linear", HEADS["linear"])
-    probe = benchmark.run_folder(data, HEADS["linear"], seed) / "best"
-    settings = HEADS["linear"] if idea.endswith("linear") else SLOW if idea in START_IDEAS else PLAIN
+        benchmark.results(data, "linear", LINEAR)
+    probe = benchmark.run_folder(data, LINEAR, seed) / "best"
+    settings = LINEAR if idea.endswith("linear") else SLOW if idea in START_IDEAS else PLAIN
     overrides = (*settings, f"train.seed={seed}")
     source = benchmark.data / DATA_SETS[data]
     with in_place(idea, data=source, probe=probe):
-        return trained(source, out, recipe="laptop", overrides=overrides).best
+        return trained(source, out, recipe=FORMER, overrides=overrides).best
 
 
 def predicted_idea(benchmark: Benchmark, data: str, idea: str, seed: int) -> float | None:
@@ -300,7 +301,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--report", action="store_true", help="only of the runs that are there")
     chosen = parser.parse_args()
-    benchmark = Benchmark(chosen.data, chosen.out, tuple(chosen.seeds), makes_runs=not chosen.report)
+    benchmark = Benchmark(
+        chosen.data, chosen.out, tuple(chosen.seeds), makes_runs=not chosen.report, recipe=FORMER
+    )
     for data in chosen.sets:
         Console(width=100).print(table_of(benchmark, data, chosen.ideas))
 

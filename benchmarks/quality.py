@@ -4,11 +4,11 @@
     python -m benchmarks.quality --data ../shared/data --out runs/quality --tables heads loss --sets voc coco
     python -m benchmarks.quality --data ../shared/data --out runs/quality --report              # no new runs
 
-Every row is the `laptop` recipe with the settings that it names (quality_variants.py), trained with three
-seeds: mAP on the validation images (plain AP) as mean and standard deviation over the seeds, of the best and
-the last epoch, and the difference to the first row of its table, seed by seed. Runs that are there are not
-made again, one that was stopped goes on, and several calls with different tables may fill one folder. The
-feature maps of the frozen backbone are computed once per input size.
+Every row is the recipe `laptop`, or what it was (former.toml), with the settings that the row names
+(quality_variants.py), trained with three seeds: mAP on the validation images (plain AP) as mean and standard
+deviation over the seeds, of the best and the last epoch, and the difference to the first row of its table,
+seed by seed. Runs that are there are not made again, one that was stopped goes on, and several calls with
+different tables may fill one folder. Feature maps of the frozen backbone are computed once per input size.
 
 After the table of heads come its details, of the best epochs: AP by the size of the label's largest object
 and by how often a label occurs in training, and the difference between Query2Label and each other head with
@@ -21,12 +21,12 @@ import json
 import statistics
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.quality_variants import TABLES
+from benchmarks.quality_variants import FORMER, TABLES, TODAY
 from benchmarks.training_runs import DATA_SETS, Result, parser_of, spread, trained
 from rich.console import Console
 from rich.table import Table
@@ -58,13 +58,12 @@ class Benchmark:
     out: Path
     seeds: tuple[int, ...]
     makes_runs: bool
+    recipe: str = "laptop"
 
     def run_folder(self, data: str, overrides: tuple[str, ...], seed: int) -> Path:
         """Named by the settings, so that tables share the rows that they have in common."""
-        name = (
-            "_".join(sorted(override.replace("/", "-") for override in last_of_each(overrides))) or "recipe"
-        )
-        return self.out / data / f"{name}_seed={seed}"
+        settings = sorted(override.replace("/", "-") for override in last_of_each(overrides))
+        return self.out / data / "_".join([Path(self.recipe).stem, *settings, f"seed={seed}"])
 
     def results(self, data: str, variant: str, overrides: tuple[str, ...]) -> dict[int, Result]:
         """By seed."""
@@ -74,7 +73,7 @@ class Benchmark:
             if self.makes_runs or (folder / "result.json").exists():
                 settings = (*last_of_each(overrides), f"train.seed={seed}")
                 results[seed] = trained(
-                    self.data / DATA_SETS[data], folder, recipe="laptop", overrides=settings
+                    self.data / DATA_SETS[data], folder, recipe=self.recipe, overrides=settings
                 )
                 note = f"{data}, {variant}, seed {seed}: {100 * results[seed].best:.2f}"
                 print(note, file=sys.stderr, flush=True)
@@ -226,8 +225,9 @@ def main() -> None:
     benchmark = Benchmark(chosen.data, chosen.out, tuple(chosen.seeds), makes_runs=not chosen.report)
     console = Console(width=120)
     for title in chosen.tables:
+        based = benchmark if title in TODAY else replace(benchmark, recipe=FORMER)
         for data in chosen.sets:
-            table = table_of(benchmark, data, title)
+            table = table_of(based, data, title)
             if table.rows:
                 console.print(table)
             if title == "heads":

@@ -1,13 +1,20 @@
-"""The rows of the tables of `benchmarks.quality`: overrides of the recipe `laptop`, by table and name.
+"""The rows of the tables of `benchmarks.quality`: overrides of a recipe, by table and name.
 
-All tables but the first four are of labels that start at zero and of queries at the rate of the rest of the
-head, so that they say what the photos teach.
+Tables of `TODAY` start from the recipe `laptop`, the others from what it was when its settings were chosen,
+the file former.toml: EfficientNet-Lite0, 20 epochs, two views. From `layers` on labels start at zero and
+queries learn at the rate of the rest of the head, so that the tables say what the photos teach.
 """
 
 from __future__ import annotations
 
-from benchmarks.heads import HEADS, PLAIN, SLOW
+from pathlib import Path
 
+from benchmarks.heads import CSRA, HEADS, LINEAR, LONG, ML_DECODER, PLAIN, SLOW
+
+FORMER = str(Path(__file__).with_name("former.toml"))
+TODAY = ("heads", "recipe")
+MIRRORED = ("train.cache_views=2", "data.augment.crop_min_area=1", "data.augment.flip=1")
+AT_4 = ("optim.query_lr_scale=4",)
 PROJECTED = (
     "model.attention=projected",
     "model.num_heads=4",
@@ -22,10 +29,21 @@ TRAINED = ("train.cache_features=false", "model.freeze_norm=true", "data.augment
 Variants = dict[str, tuple[str, ...]]
 
 TABLES: dict[str, Variants] = {
-    "heads": {name: HEADS[name] for name in ("query2label", "linear", "csra", "ml_decoder")},
+    "heads": {name: HEADS[name] for name in HEADS if name != "query2label as published"},
+    "recipe": {
+        "laptop": (),
+        "queries at 16 x": ("optim.query_lr_scale=16",),
+        "queries at 4 x": AT_4,
+        "4 x, 20 epochs": (*AT_4, *LONG),
+        "4 x, 2 views": (*AT_4, *MIRRORED),
+        "4 x, 2 views, dropout 0.5": (*AT_4, *MIRRORED, "model.dropout=0.5"),
+        "4 x, 2 views, 20 epochs": (*AT_4, *MIRRORED, *LONG),
+        "4 x, 2 views, 20 epochs, lite0": (*AT_4, *MIRRORED, *LONG, "model.backbone=tf_efficientnet_lite0"),
+    },
+    "former heads": {"query2label": (), "linear": LINEAR, "csra": CSRA, "ml_decoder": ML_DECODER},
     "start": {"from names": SLOW, "at zero": PLAIN},
     "rate of queries": {
-        "4 x (recipe)": (),
+        "4 x": (),
         **{f"{scale} x": (f"optim.query_lr_scale={scale}",) for scale in (1, 2, 8)},
     },
     "length and rate": {
@@ -104,17 +122,17 @@ TABLES: dict[str, Variants] = {
     },
     "backbone": {
         "lite0": PLAIN,
-        "lite0, linear": HEADS["linear"],
+        "lite0, linear": LINEAR,
         "lite2": (*PLAIN, "model.backbone=tf_efficientnet_lite2"),
-        "lite2, linear": ("model.backbone=tf_efficientnet_lite2", *HEADS["linear"]),
+        "lite2, linear": ("model.backbone=tf_efficientnet_lite2", *LINEAR),
     },
     # 224 px, because each step computes the backbone: a fully trained run takes minutes instead of seconds.
     "training": {
         "frozen, 224 px": (*PLAIN, "data.image_size=224"),
-        "frozen, 224 px, linear": ("data.image_size=224", *HEADS["linear"]),
+        "frozen, 224 px, linear": ("data.image_size=224", *LINEAR),
         "all but stem": (*PLAIN, "data.image_size=224", *TRAINED, "model.freeze=stem"),
-        "all but stem, linear": ("data.image_size=224", *TRAINED, "model.freeze=stem", *HEADS["linear"]),
+        "all but stem, linear": ("data.image_size=224", *TRAINED, "model.freeze=stem", *LINEAR),
         "all": (*PLAIN, "data.image_size=224", *TRAINED, "model.freeze=none"),
-        "all, linear": ("data.image_size=224", *TRAINED, "model.freeze=none", *HEADS["linear"]),
+        "all, linear": ("data.image_size=224", *TRAINED, "model.freeze=none", *LINEAR),
     },
 }

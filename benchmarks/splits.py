@@ -8,8 +8,8 @@
 All labelled photos of a sample are dealt out anew for each split, 70 % (or another share) to learn from and
 the rest to validate on (iterative stratification), and each head of `benchmarks.heads` learns from the same
 ones by the recipe. The table has the mAP of the last epoch, which is not chosen on the validation photos:
-mean and deviation over the splits, and the difference to `linear` on the same split with its 95 % interval.
-The interval is that of the corrected resampled t-test: splits share photos, so the plain t-test would promise
+mean and deviation over the splits, and the difference to the linear head on the same split with its 95 %
+interval. That is of the corrected resampled t-test: splits share photos, so the plain t-test would promise
 too much.
 
 Runs that are there are not made again, and one that was stopped goes on. The feature maps of all photos are
@@ -44,7 +44,7 @@ from query2label.data.table_writer import write_table
 from query2label.training.feature_entry import Entry
 from query2label.training.features import FeatureCache, build_feature_cache
 
-FIRST = "linear"
+FIRST = "linear, 20 epochs"
 
 
 def split_table(source: Path, folder: Path, *, seed: int, share: float) -> tuple[Path, Path]:
@@ -97,7 +97,7 @@ def one_cache_for_all(source: Path) -> Iterator[None]:
 
 
 def results_of(
-    source: Path, out: Path, heads: list[str], seeds: range, *, share: float, makes_runs: bool
+    source: Path, out: Path, heads: list[str], seeds: range, *, recipe: str, share: float, makes_runs: bool
 ) -> dict[str, dict[int, Result]]:
     """By head and split; without `makes_runs` only of the runs that are there."""
     results: dict[str, dict[int, Result]] = {head: {} for head in heads}
@@ -108,7 +108,7 @@ def results_of(
             if makes_runs or (folder / "result.json").exists():
                 overrides = (*HEADS[head], f"data.image_root={root}", f"train.seed={seed}")
                 with one_cache_for_all(source):
-                    result = trained(table, folder, recipe="laptop", overrides=overrides)
+                    result = trained(table, folder, recipe=recipe, overrides=overrides)
                 results[head][seed] = result
                 print(
                     f"{out.name}, split {seed}, {head}: {100 * result.last:.2f}", file=sys.stderr, flush=True
@@ -149,7 +149,10 @@ def table_of(name: str, results: dict[str, dict[int, Result]], share: float) -> 
 def main() -> None:
     """Runs what is missing, and prints the tables."""
     parser = parser_of(__doc__)
-    parser.add_argument("--heads", nargs="+", choices=HEADS, default=["linear", "csra", "query2label"])
+    parser.add_argument(
+        "--heads", nargs="+", choices=HEADS, default=[FIRST, "csra, 20 epochs", "query2label"]
+    )
+    parser.add_argument("--recipe", default="laptop", help="or what it was: benchmarks/former.toml")
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--train-share", type=float, default=0.7, help="of the photos, to learn from")
     parser.add_argument("--report", action="store_true", help="only of the runs that are there")
@@ -160,6 +163,7 @@ def main() -> None:
             chosen.out / f"{name}-{chosen.train_share:g}",
             chosen.heads,
             range(chosen.splits),
+            recipe=chosen.recipe,
             share=chosen.train_share,
             makes_runs=not chosen.report,
         )
