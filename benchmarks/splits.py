@@ -160,7 +160,7 @@ def main() -> None:
     for name in chosen.sets:
         results = results_of(
             chosen.data / DATA_SETS[name],
-            chosen.out / f"{name}-{chosen.train_share:g}",
+            chosen.out / f"{Path(chosen.recipe).stem}-{name}-{chosen.train_share:g}",
             chosen.heads,
             range(chosen.splits),
             recipe=chosen.recipe,
