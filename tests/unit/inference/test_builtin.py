@@ -21,9 +21,9 @@ from query2label.metrics import average_precision
 EXPECTED = {
     "2008_000235.jpg": {"boat": 0.9950, "person": 0.2221},
     "2010_003597.jpg": {"chair": 0.7189, "person": 0.9976},
-    "2011_001082.jpg": {"train": 0.9873},
+    "2011_001082.jpg": {"motorbike": 0.1231, "train": 0.9873},
 }
-"""Scores above 0.15, of photos of the VOC sample, by the bundle it was made from, in float32 torch."""
+"""Scores above a tenth, of photos of the VOC sample, by the bundle it was made from, in float32 torch."""
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_builtin__scores_as_the_bundle_that_it_was_made_from(voc_sample: Path) -
     predictor = Predictor.load(threads=1)
     for name, expected in EXPECTED.items():
         scores = predictor(voc_sample / "JPEGImages" / name).scores
-        assert {label for label, score in scores.items() if score > 0.15} == set(expected)
+        assert {label for label, score in scores.items() if score > 0.1} == set(expected)
         for label, score in expected.items():
             assert scores[label] == pytest.approx(score, abs=0.01)
 
