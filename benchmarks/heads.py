@@ -32,6 +32,7 @@ CSRA = ("model.head=csra",)
 ML_DECODER = ("model.head=ml_decoder", *PROJECTED, "model.num_heads=8", "optim.lr=3e-4")
 HEADS: dict[str, tuple[str, ...]] = {
     "query2label": (),
+    "query2label, 20 epochs": LONG,
     "query2label, plain": PLAIN,
     "linear": LINEAR,
     "linear, 20 epochs": (*LINEAR, *LONG),
