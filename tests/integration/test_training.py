@@ -163,6 +163,18 @@ def test_train__keeps_the_place_of_a_weights_file_in_the_run_alone(shapes, tmp_p
         assert str(tmp_path) not in (tmp_path / "run" / "best" / name).read_text()
 
 
+@pytest.mark.parametrize(("target", "epochs"), [(6, 2), (7, 3), (1000, 4)])
+def test_train__has_more_epochs_where_images_are_few(shapes, tmp_path, target, epochs):
+    result = run_small(shapes, tmp_path / "run", f"train.target_steps={target}")  # of 3 an epoch
+    assert [record["step"] for record in result.epochs] == [3 * epoch for epoch in range(1, epochs + 1)]
+    assert result.epochs[-1]["lr"] < 0.1 * result.epochs[0]["lr"]  # the schedule spans all of them
+    log = (tmp_path / "run" / "log.txt").read_text()
+    said = f"{epochs} epochs instead of 2: with 40 images an epoch has 3 steps, and train.target_steps is "
+    assert (f"{said}{target}." in log) == (epochs > 2)
+    assert f"epoch {epochs}/{epochs}: " in log
+    assert len(resume(tmp_path / "run", quiet=True).epochs) == epochs
+
+
 def test_train__stops_early(shapes, tmp_path):
     result = run_small(
         shapes, tmp_path / "run", "train.epochs=9", "train.patience=2", "optim.lr=1e-12", "train.ema_decay=0"

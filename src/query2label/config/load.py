@@ -45,6 +45,10 @@ def read_settings(
     where = "the configuration"
     if recipe is not None:
         values, where = _read_recipe(recipe)
+    overrides = tuple(overrides)
+    train = values.get("train")
+    if isinstance(train, dict) and any(_name_of(override) == "train.epochs" for override in overrides):
+        train.pop("target_steps", None)  # epochs set anew replace all that the recipe says of length
     for override in overrides:
         _apply_override(values, override)
     return values, where
@@ -115,6 +119,10 @@ def _read_recipe(recipe: str | Path) -> tuple[dict[str, Any], str]:
         raise ConfigError(f"Cannot read recipe {recipe}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"Recipe {recipe} is not TOML: {error}.") from None
+
+
+def _name_of(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from query2label.bundle import save_bundle
 from query2label.config import RunConfig
@@ -20,6 +21,9 @@ from query2label.training.run_folder import RunFolder
 from query2label.training.signals import RunInterruptedError, StopRequest
 from query2label.training.start import Start
 from query2label.training.state import RunState, capture
+
+MOST_TIMES_THE_EPOCHS: Final = 2
+"""Where images are few; with more, a frozen backbone's head learns them by heart (docs/results.md)."""
 
 
 @dataclass
@@ -48,9 +52,16 @@ class Run:
         return num_batches(len(self.start.data.train), batch_size=self.config.train.batch_size)
 
     @property
+    def num_epochs(self) -> int:
+        """Epochs of the whole run, if it does not stop early."""
+        config = self.config.train
+        wanted = math.ceil(config.target_steps / self.steps_per_epoch)
+        return max(config.epochs, min(wanted, MOST_TIMES_THE_EPOCHS * config.epochs))
+
+    @property
     def num_steps(self) -> int:
         """Optimizer steps of the whole run, if it does not stop early."""
-        return self.config.train.epochs * self.steps_per_epoch
+        return self.num_epochs * self.steps_per_epoch
 
     def is_save_due(self) -> bool:
         """Whether the last checkpoint is old."""
