@@ -22,8 +22,9 @@ SLOW = ("optim.query_lr_scale=1",)
 PROJECTED = ("model.attention=projected", "model.hidden_dim=512", "model.feedforward_dim=512", *SLOW)
 PLAIN = ("model.start_from_names=false", *SLOW)
 """The recipe without what labels are called and without faster queries."""
-LONG = ("train.epochs=20",)
-"""For the recipe `laptop`, which has 10: heads of averages learn more slowly than label queries."""
+SHORT, LONG = ("train.epochs=10",), ("train.epochs=20",)
+"""Of these the recipe `laptop` chooses by the number of photos: the fewer, the more. Heads of averages learn
+more slowly than label queries, and get 20 with many photos, too."""
 # All heads get the recipe's standardized features, which help each of them, and each compared one the rate
 # and dropout that did best for it on the VOC sample.
 # The backbone, where it learns, does so at the same rate under both heads.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.heads import CSRA, HEADS, LINEAR, LONG, ML_DECODER, PLAIN, SLOW
+from benchmarks.heads import CSRA, HEADS, LINEAR, LONG, ML_DECODER, PLAIN, SHORT, SLOW
 
 FORMER = str(Path(__file__).with_name("former.toml"))
 TODAY = ("heads", "recipe")
@@ -32,13 +32,15 @@ TABLES: dict[str, Variants] = {
     "heads": {name: HEADS[name] for name in HEADS if name != "query2label as published"},
     "recipe": {
         "laptop": (),
-        "queries at 16 x": ("optim.query_lr_scale=16",),
-        "queries at 4 x": AT_4,
-        "4 x, 20 epochs": (*AT_4, *LONG),
-        "4 x, 2 views": (*AT_4, *MIRRORED),
-        "4 x, 2 views, dropout 0.5": (*AT_4, *MIRRORED, "model.dropout=0.5"),
-        "4 x, 2 views, 20 epochs": (*AT_4, *MIRRORED, *LONG),
-        "4 x, 2 views, 20 epochs, lite0": (*AT_4, *MIRRORED, *LONG, "model.backbone=tf_efficientnet_lite0"),
+        "10 epochs": SHORT,
+        "20 epochs": LONG,
+        "10 epochs, queries at 16 x": (*SHORT, "optim.query_lr_scale=16"),
+        "10 epochs, 4 x": (*SHORT, *AT_4),
+        "20 epochs, 4 x": (*LONG, *AT_4),
+        "10 epochs, 4 x, 2 views": (*SHORT, *AT_4, *MIRRORED),
+        "10 epochs, 4 x, 2 views, dropout 0.5": (*SHORT, *AT_4, *MIRRORED, "model.dropout=0.5"),
+        "20 epochs, 4 x, 2 views": (*LONG, *AT_4, *MIRRORED),
+        "20 epochs, 4 x, 2 views, lite0": (*LONG, *AT_4, *MIRRORED, "model.backbone=tf_efficientnet_lite0"),
     },
     "former heads": {"query2label": (), "linear": LINEAR, "csra": CSRA, "ml_decoder": ML_DECODER},
     "start": {"from names": SLOW, "at zero": PLAIN},

@@ -3,6 +3,7 @@
     python -m benchmarks.splits --data ../shared/data --out runs/splits                  # hours
     python -m benchmarks.splits --data ../shared/data --out runs/splits --sets voc --splits 20
     python -m benchmarks.splits --data ../shared/data --out runs/splits --sets voc --train-share 0.1
+    python -m benchmarks.splits --data ../shared/data --out runs/splits --sets coco-groups voc-traits
     python -m benchmarks.splits --data ../shared/data --out runs/splits --report         # no new runs
 
 All labelled photos of a sample are dealt out anew for each split, 70 % (or another share) to learn from and
@@ -10,7 +11,8 @@ the rest to validate on (iterative stratification), and each head of `benchmarks
 ones by the recipe. The table has the mAP of the last epoch, which is not chosen on the validation photos:
 mean and deviation over the splits, and the difference to the linear head on the same split with its 95 %
 interval. That is of the corrected resampled t-test: splits share photos, so the plain t-test would promise
-too much.
+too much. The sets `coco-groups` and `voc-traits` are photos of the samples with other labels
+(other_labels.py).
 
 Runs that are there are not made again, and one that was stopped goes on. The feature maps of all photos are
 computed once, and each split takes its own from them.
@@ -32,6 +34,7 @@ from unittest.mock import patch
 
 import numpy as np
 from benchmarks.heads import HEADS
+from benchmarks.other_labels import OTHER_LABELS
 from benchmarks.training_runs import DATA_SETS, Result, parser_of, spread, trained
 from rich.console import Console
 from rich.table import Table
@@ -45,11 +48,18 @@ from query2label.training.feature_entry import Entry
 from query2label.training.features import FeatureCache, build_feature_cache
 
 FIRST = "linear, 20 epochs"
+LENGTHS = {f"query2label, {epochs} epochs": (f"train.epochs={epochs}",) for epochs in (10, 40)}
+"""Other than those that the recipe `laptop` has for few photos."""
+ROWS = {**HEADS, **LENGTHS}
 
 
-def split_table(source: Path, folder: Path, *, seed: int, share: float) -> tuple[Path, Path]:
+def dataset_of(name: str, data: Path) -> Dataset:
+    """All labelled photos of a sample, or of one with other labels."""
+    return OTHER_LABELS[name](data) if name in OTHER_LABELS else load_dataset(data / DATA_SETS[name])
+
+
+def split_table(dataset: Dataset, folder: Path, *, seed: int, share: float) -> tuple[Path, Path]:
     """The table of one split, and the folder that its image names are relative to."""
-    dataset = load_dataset(source)
     split = stratified_split(dataset, {"train": share, "val": 1 - share}, seed=seed)
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "split.csv"
@@ -81,9 +91,8 @@ class Part:
 
 
 @contextlib.contextmanager
-def one_cache_for_all(source: Path) -> Iterator[None]:
-    """Gives runs on a part of the photos at `source` their feature maps out of the cache of all."""
-    everything = load_dataset(source)
+def one_cache_for_all(everything: Dataset) -> Iterator[None]:
+    """Gives runs on a part of these photos their feature maps out of the cache of all."""
     row_of = {sample.path.resolve(): row for row, sample in enumerate(everything.samples)}
 
     def build(model: Any, dataset: Dataset, spec: Any, config: Any, *, role: str, **others: Any) -> Any:
@@ -97,17 +106,24 @@ def one_cache_for_all(source: Path) -> Iterator[None]:
 
 
 def results_of(
-    source: Path, out: Path, heads: list[str], seeds: range, *, recipe: str, share: float, makes_runs: bool
+    everything: Dataset,
+    out: Path,
+    heads: list[str],
+    seeds: range,
+    *,
+    recipe: str,
+    share: float,
+    makes_runs: bool,
 ) -> dict[str, dict[int, Result]]:
     """By head and split; without `makes_runs` only of the runs that are there."""
     results: dict[str, dict[int, Result]] = {head: {} for head in heads}
     for seed in seeds:
-        table, root = split_table(source, out / str(seed), seed=seed, share=share)
+        table, root = split_table(everything, out / str(seed), seed=seed, share=share)
         for head in heads:
             folder = out / str(seed) / head.replace(" ", "-")
             if makes_runs or (folder / "result.json").exists():
-                overrides = (*HEADS[head], f"data.image_root={root}", f"train.seed={seed}")
-                with one_cache_for_all(source):
+                overrides = (*ROWS[head], f"data.image_root={root}", f"train.seed={seed}")
+                with one_cache_for_all(everything):
                     result = trained(table, folder, recipe=recipe, overrides=overrides)
                 results[head][seed] = result
                 print(
@@ -148,10 +164,8 @@ def table_of(name: str, results: dict[str, dict[int, Result]], share: float) -> 
 
 def main() -> None:
     """Runs what is missing, and prints the tables."""
-    parser = parser_of(__doc__)
-    parser.add_argument(
-        "--heads", nargs="+", choices=HEADS, default=[FIRST, "csra, 20 epochs", "query2label"]
-    )
+    parser = parser_of(__doc__, sets=(*DATA_SETS, *OTHER_LABELS))
+    parser.add_argument("--heads", nargs="+", choices=ROWS, default=[FIRST, "csra, 20 epochs", "query2label"])
     parser.add_argument("--recipe", default="laptop", help="or what it was: benchmarks/former.toml")
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--train-share", type=float, default=0.7, help="of the photos, to learn from")
@@ -159,7 +173,7 @@ def main() -> None:
     chosen = parser.parse_args()
     for name in chosen.sets:
         results = results_of(
-            chosen.data / DATA_SETS[name],
+            dataset_of(name, chosen.data),
             chosen.out / f"{Path(chosen.recipe).stem}-{name}-{chosen.train_share:g}",
             chosen.heads,
             range(chosen.splits),

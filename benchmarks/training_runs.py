@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -25,14 +25,14 @@ from query2label.training.scoring import score_batches
 DATA_SETS = {"voc": "voc-sample", "ccp": "ccp", "coco": "coco-sample"}
 
 
-def parser_of(description: str | None) -> argparse.ArgumentParser:
+def parser_of(description: str | None, *, sets: Iterable[str] = DATA_SETS) -> argparse.ArgumentParser:
     """The options that benchmarks of trained runs share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with voc-sample, ccp, coco-sample")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--sets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
+    parser.add_argument("--sets", nargs="+", choices=sets, default=list(DATA_SETS))
     return parser
 
 
