@@ -48,7 +48,10 @@ from query2label.training.feature_entry import Entry
 from query2label.training.features import FeatureCache, build_feature_cache
 
 FIRST = "linear, 20 epochs"
-LENGTHS = {f"query2label, {epochs} epochs": (f"train.epochs={epochs}",) for epochs in (10, 40)}
+LENGTHS = {
+    **{f"query2label, {epochs} epochs": (f"train.epochs={epochs}",) for epochs in (10, 30, 40, 80)},
+    "query2label, 10 epochs, twice the rate": ("train.epochs=10", "optim.lr=1e-3"),
+}
 """Other than those that the recipe `laptop` has for few photos."""
 ROWS = {**HEADS, **LENGTHS}
 
