@@ -47,7 +47,7 @@ def read_settings(
         values, where = _read_recipe(recipe)
     overrides = tuple(overrides)
     train = values.get("train")
-    if isinstance(train, dict) and any(_name_of(override) == "train.epochs" for override in overrides):
+    if isinstance(train, dict) and "train.epochs" in map(name_of_override, overrides):
         train.pop("target_steps", None)  # epochs set anew replace all that the recipe says of length
     for override in overrides:
         _apply_override(values, override)
@@ -121,7 +121,8 @@ def _read_recipe(recipe: str | Path) -> tuple[dict[str, Any], str]:
         raise ConfigError(f"Recipe {recipe} is not TOML: {error}.") from None
 
 
-def _name_of(override: str) -> str:
+def name_of_override(override: str) -> str:
+    """The dotted name of the setting that `section.key=value` changes."""
     return override.partition("=")[0].strip()
 
 
