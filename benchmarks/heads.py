@@ -1,6 +1,7 @@
 """Heads side by side: the same frozen backbone, images, views, epochs and loss; several seeds.
 
     python -m benchmarks.heads --data ../shared/data --out runs/heads
+    python -m benchmarks.heads --sets photos/labels.csv --out runs/heads     # other photos, with other labels
 
 Prints, per data set and head, the mAP on the validation images (plain AP) as mean and standard deviation over
 the seeds, once of the best epoch (chosen on the same images, as all papers do) and once of the last epoch,
@@ -13,7 +14,7 @@ from __future__ import annotations
 import statistics
 import sys
 
-from benchmarks.training_runs import DATA_SETS, Result, parser_of, spread, trained
+from benchmarks.training_runs import Result, folder_name, parser_of, photos_of, spread, trained
 from rich.console import Console
 from rich.table import Table
 
@@ -66,11 +67,9 @@ def main() -> None:
     for name in chosen.sets:
         for seed in chosen.seeds:  # interleaved, so that a slow hour of the machine meets every head
             for head in chosen.heads:
-                out = chosen.out / name / f"{head.replace(' ', '-')}-{seed}"
+                out = chosen.out / folder_name(name) / f"{head.replace(' ', '-')}-{seed}"
                 overrides = (*HEADS[head], f"train.seed={seed}")
-                result = trained(
-                    chosen.data / DATA_SETS[name], out, recipe=chosen.recipe, overrides=overrides
-                )
+                result = trained(photos_of(chosen.data, name), out, recipe=chosen.recipe, overrides=overrides)
                 results.setdefault((name, head), []).append(result)
                 print(
                     f"{name} {head} seed {seed}: {100 * result.best:.2f}, {result.seconds:.0f} s",

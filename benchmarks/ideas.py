@@ -27,7 +27,7 @@ from unittest.mock import patch
 import torch
 from benchmarks.heads import LINEAR, PLAIN, SLOW
 from benchmarks.name_ideas import START_IDEAS, TEXT_IDEAS, linear_from_names
-from benchmarks.quality import Benchmark, val_split
+from benchmarks.quality import Benchmark
 from benchmarks.quality_variants import FORMER
 from benchmarks.training_runs import DATA_SETS, parser_of, spread, trained
 from rich.console import Console
@@ -234,11 +234,17 @@ def predicted_idea(benchmark: Benchmark, data: str, idea: str, seed: int) -> flo
             SeveralViews(model, sizes, is_mirrored=idea == MIRRORED),
             benchmark.data / DATA_SETS[data],
             bundle=bundle,
-            split=val_split(benchmark.data, data),
+            split=val_split(benchmark.data / DATA_SETS[data]),
         )
         precision = mean_average_precision(scored.scores, scored.targets)
         found.write_text(json.dumps(precision), encoding="utf-8")
     return json.loads(found.read_text(encoding="utf-8")) if found.exists() else None
+
+
+def val_split(sample: Path) -> str:
+    """The split that training validates on."""
+    splits = {sample.split for sample in load_dataset(sample).samples}
+    return "val" if "val" in splits else "test"
 
 
 class SeveralViews(nn.Module):
@@ -296,7 +302,7 @@ def main() -> None:
         *BACKBONE_IDEAS,
         *PREDICTION_IDEAS,
     ]
-    parser = parser_of(__doc__)
+    parser = parser_of(__doc__, takes_paths=False)
     parser.add_argument("--ideas", nargs="+", choices=ideas, default=ideas)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--report", action="store_true", help="only of the runs that are there")

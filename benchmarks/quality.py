@@ -2,6 +2,7 @@
 
     python -m benchmarks.quality --data ../shared/data --out runs/quality                       # hours
     python -m benchmarks.quality --data ../shared/data --out runs/quality --tables heads loss --sets voc coco
+    python -m benchmarks.quality --sets photos/labels.csv --out runs/quality --tables heads     # other photos
     python -m benchmarks.quality --data ../shared/data --out runs/quality --report              # no new runs
 
 Every row is the recipe `laptop`, or what it was (former.toml), with the settings that the row names
@@ -27,15 +28,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmarks.quality_variants import FORMER, TABLES, TODAY
-from benchmarks.training_runs import DATA_SETS, Result, parser_of, spread, trained
+from benchmarks.training_runs import Result, folder_name, parser_of, photos_of, spread, trained
 from rich.console import Console
 from rich.table import Table
 
-from query2label.config import load_config
-from query2label.data.load import load_dataset
+from query2label.config import DataConfig, load_config
 from query2label.evaluation.bootstrap import paired_differences
 from query2label.models.build import load_model
 from query2label.training.features import build_feature_cache
+from query2label.training.run_data import load_run_data
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Benchmark:
     def run_folder(self, data: str, overrides: tuple[str, ...], seed: int) -> Path:
         """Named by the settings, so that tables share the rows that they have in common."""
         settings = sorted(override.replace("/", "-") for override in last_of_each(overrides))
-        return self.out / data / "_".join([Path(self.recipe).stem, *settings, f"seed={seed}"])
+        return self.out / folder_name(data) / "_".join([Path(self.recipe).stem, *settings, f"seed={seed}"])
 
     def results(self, data: str, variant: str, overrides: tuple[str, ...]) -> dict[int, Result]:
         """By seed."""
@@ -73,7 +74,7 @@ class Benchmark:
             if self.makes_runs or (folder / "result.json").exists():
                 settings = (*last_of_each(overrides), f"train.seed={seed}")
                 results[seed] = trained(
-                    self.data / DATA_SETS[data], folder, recipe=self.recipe, overrides=settings
+                    photos_of(self.data, data), folder, recipe=self.recipe, overrides=settings
                 )
                 note = f"{data}, {variant}, seed {seed}: {100 * results[seed].best:.2f}"
                 print(note, file=sys.stderr, flush=True)
@@ -83,7 +84,7 @@ class Benchmark:
         """A run's best epoch on the validation images, from the feature maps that it was trained on."""
         folder = self.run_folder(data, overrides, seed)
         config, model = load_config(folder / "config.toml"), load_model(folder / "best")
-        val = load_dataset(self.data / DATA_SETS[data]).select(val_split(self.data, data))
+        val = load_run_data(config.data, seed=seed).val
         bundle = model.bundle
         cache = build_feature_cache(
             model, val, bundle.preprocess, config, role="val", device=torch.device("cpu")
@@ -97,12 +98,6 @@ class Benchmark:
 def last_of_each(overrides: Iterable[str]) -> tuple[str, ...]:
     """The overrides without those that a later one replaces."""
     return tuple({override.partition("=")[0]: override for override in overrides}.values())
-
-
-def val_split(data: Path, name: str) -> str:
-    """The split that training validates on."""
-    splits = {sample.split for sample in load_dataset(data / DATA_SETS[name]).samples}
-    return "val" if "val" in splits else "test"
 
 
 def table_of(benchmark: Benchmark, data: str, title: str) -> Table:
@@ -170,17 +165,17 @@ def sizes_of(report: dict) -> dict[str, float]:  # type: ignore[type-arg]
 
 def frequencies_of(benchmark: Benchmark, data: str):  # type: ignore[no-untyped-def]
     """A function from a report to the mean AP of the rarest third of its labels, the middle and the rest."""
-    dataset = load_dataset(benchmark.data / DATA_SETS[data])
-    is_train = np.array([sample.split == "train" for sample in dataset.samples])
-    counts = (dataset.targets()[is_train] == 1).sum(axis=0)
+    config = DataConfig(path=photos_of(benchmark.data, data))
+    train = load_run_data(config, seed=benchmark.seeds[0]).train
+    counts = (train.targets() == 1).sum(axis=0)
 
     def frequencies(report: dict) -> dict[str, float]:  # type: ignore[type-arg]
         aps = {row["label"]: row["ap"] for row in report["per_label"] if row["ap"] is not None}
-        order = [index for index in np.argsort(counts, kind="stable") if dataset.labels[index] in aps]
+        order = [index for index in np.argsort(counts, kind="stable") if train.labels[index] in aps]
         groups = dict(zip(("tail", "middle", "head"), np.array_split(order, 3), strict=True))
         return {
             f"{name} ({counts[group].min()} to {counts[group].max()} images)": float(
-                np.mean([aps[dataset.labels[index]] for index in group])
+                np.mean([aps[train.labels[index]] for index in group])
             )
             for name, group in groups.items()
         }

@@ -4,6 +4,7 @@
     python -m benchmarks.splits --data ../shared/data --out runs/splits --sets voc --splits 20
     python -m benchmarks.splits --data ../shared/data --out runs/splits --sets voc --train-share 0.1
     python -m benchmarks.splits --data ../shared/data --out runs/splits --sets coco-groups voc-traits
+    python -m benchmarks.splits --sets photos/labels.csv --out runs/splits               # other photos
     python -m benchmarks.splits --data ../shared/data --out runs/splits --report         # no new runs
 
 All labelled photos of a sample are dealt out anew for each split, 70 % (or another share) to learn from and
@@ -35,7 +36,7 @@ from unittest.mock import patch
 import numpy as np
 from benchmarks.heads import HEADS
 from benchmarks.other_labels import OTHER_LABELS
-from benchmarks.training_runs import DATA_SETS, Result, parser_of, spread, trained
+from benchmarks.training_runs import DATA_SETS, Result, folder_name, parser_of, photos_of, spread, trained
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
@@ -57,8 +58,8 @@ ROWS = {**HEADS, **LENGTHS}
 
 
 def dataset_of(name: str, data: Path) -> Dataset:
-    """All labelled photos of a sample, or of one with other labels."""
-    return OTHER_LABELS[name](data) if name in OTHER_LABELS else load_dataset(data / DATA_SETS[name])
+    """All labelled photos of a set."""
+    return OTHER_LABELS[name](data) if name in OTHER_LABELS else load_dataset(photos_of(data, name))
 
 
 def split_table(dataset: Dataset, folder: Path, *, seed: int, share: float) -> tuple[Path, Path]:
@@ -177,7 +178,7 @@ def main() -> None:
     for name in chosen.sets:
         results = results_of(
             dataset_of(name, chosen.data),
-            chosen.out / f"{Path(chosen.recipe).stem}-{name}-{chosen.train_share:g}",
+            chosen.out / f"{Path(chosen.recipe).stem}-{folder_name(name)}-{chosen.train_share:g}",
             chosen.heads,
             range(chosen.splits),
             recipe=chosen.recipe,

@@ -25,15 +25,49 @@ from query2label.training.scoring import score_batches
 DATA_SETS = {"voc": "voc-sample", "ccp": "ccp", "coco": "coco-sample"}
 
 
-def parser_of(description: str | None, *, sets: Iterable[str] = DATA_SETS) -> argparse.ArgumentParser:
-    """The options that benchmarks of trained runs share."""
+def parser_of(
+    description: str | None, *, sets: Iterable[str] = DATA_SETS, takes_paths: bool = True
+) -> argparse.ArgumentParser:
+    """The options that benchmarks of trained runs share; `takes_paths` where any labelled photos will do."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder with voc-sample, ccp, coco-sample")
+    named = f"of {', '.join(sets)}"
+
+    def known(name: str) -> str:
+        if name in sets:
+            return name
+        if takes_paths and Path(name).exists():
+            return str(Path(name).resolve())
+        rest = ", and there is no such path" if takes_paths else ""
+        raise argparse.ArgumentTypeError(f"{name} is none {named}{rest}")
+
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("../shared/data"),
+        help="folder with voc-sample, ccp, coco-sample (%(default)s)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--sets", nargs="+", choices=sets, default=list(DATA_SETS))
+    parser.add_argument(
+        "--sets",
+        nargs="+",
+        type=known,
+        metavar="SET",
+        default=list(DATA_SETS),
+        help=named + (", or paths of other labelled photos" if takes_paths else ""),
+    )
     return parser
+
+
+def photos_of(data: Path, name: str) -> Path:
+    """Where the photos of a set are: of a sample in the folder `data`, of others at the path `name`."""
+    return data / DATA_SETS[name] if name in DATA_SETS else Path(name)
+
+
+def folder_name(name: str) -> str:
+    """What the folder of a set's runs is called: of a path, its end."""
+    return "-".join(Path(name).with_suffix("").parts[-2:]).lstrip("/")
 
 
 @dataclass(frozen=True)
