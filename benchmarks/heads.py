@@ -21,11 +21,12 @@ from rich.table import Table
 SLOW = ("optim.query_lr_scale=1",)
 """Queries at the rate of the rest of the head."""
 PROJECTED = ("model.attention=projected", "model.hidden_dim=512", "model.feedforward_dim=512", *SLOW)
-PLAIN = ("model.start_from_names=false", *SLOW)
-"""The recipe without what labels are called and without faster queries."""
-SHORT, LONG = ("train.epochs=10",), ("train.epochs=20",)
-"""Of these the recipe `laptop` chooses by the number of photos: the fewer, the more. Heads of averages learn
-more slowly than label queries, and get 20 with many photos, too."""
+FROM_ZERO = ("model.start_from_photos=false",)
+"""Labels start at what their names say, or at zero."""
+PLAIN = ("model.start_from_names=false", *FROM_ZERO, *SLOW)
+"""The recipe without what labels are called, without a start from photos and without faster queries."""
+LONG = ("train.epochs=20",)
+"""Heads of averages learn more slowly than label queries: they are shown with twice the epochs, too."""
 # All heads get the recipe's standardized features, which help each of them, and each compared one the rate
 # and dropout that did best for it on the VOC sample.
 # The backbone, where it learns, does so at the same rate under both heads.

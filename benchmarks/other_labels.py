@@ -1,7 +1,7 @@
 """Other labels for photos that have boxes: groups of things, and traits of the photo as a whole.
 
 They are asked of the same photos, but no setting of a recipe was chosen by them, other than
-`train.target_steps`; and names say little about them: they cover many ImageNet classes, or none.
+`model.start_from_photos`; and names say little about them: they cover many ImageNet classes, or none.
 """
 
 from __future__ import annotations

@@ -90,7 +90,8 @@ class Benchmark:
             model, val, bundle.preprocess, config, role="val", device=torch.device("cpu")
         )
         with torch.inference_mode():
-            logits = [model.head(cache.load(rows)) for rows in np.array_split(np.arange(len(val)), 20)]
+            batches = np.split(np.arange(len(val)), range(32, len(val), 32))
+            logits = [model.head(cache.load(rows)) for rows in batches]
         scores = bundle.scores(torch.cat(logits).numpy())
         return Scored(scores, val.targets(), np.asarray(bundle.thresholds))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.heads import CSRA, HEADS, LINEAR, LONG, ML_DECODER, PLAIN, SHORT, SLOW
+from benchmarks.heads import CSRA, FROM_ZERO, HEADS, LINEAR, LONG, ML_DECODER, PLAIN, SLOW
 
 FORMER = str(Path(__file__).with_name("former.toml"))
 TODAY = ("heads", "recipe")
@@ -32,15 +32,19 @@ TABLES: dict[str, Variants] = {
     "heads": {name: HEADS[name] for name in HEADS if name != "query2label as published"},
     "recipe": {
         "laptop": (),
-        "10 epochs": SHORT,
         "20 epochs": LONG,
-        "10 epochs, queries at 16 x": (*SHORT, "optim.query_lr_scale=16"),
-        "10 epochs, 4 x": (*SHORT, *AT_4),
-        "20 epochs, 4 x": (*LONG, *AT_4),
-        "10 epochs, 4 x, 2 views": (*SHORT, *AT_4, *MIRRORED),
-        "10 epochs, 4 x, 2 views, dropout 0.5": (*SHORT, *AT_4, *MIRRORED, "model.dropout=0.5"),
-        "20 epochs, 4 x, 2 views": (*LONG, *AT_4, *MIRRORED),
-        "20 epochs, 4 x, 2 views, lite0": (*LONG, *AT_4, *MIRRORED, "model.backbone=tf_efficientnet_lite0"),
+        "labels start at zero": FROM_ZERO,
+        "20 epochs, at zero": (*LONG, *FROM_ZERO),
+        "at zero, queries at 16 x": (*FROM_ZERO, "optim.query_lr_scale=16"),
+        "at zero, 4 x": (*FROM_ZERO, *AT_4),
+        "20 epochs, at zero, 4 x": (*LONG, *FROM_ZERO, *AT_4),
+        "at zero, 4 x, 2 views": (*FROM_ZERO, *AT_4, *MIRRORED),
+        "at zero, 4 x, 2 views, dropout 0.5": (*FROM_ZERO, *AT_4, *MIRRORED, "model.dropout=0.5"),
+        "20 epochs, at zero, 4 x, 2 views": (*LONG, *FROM_ZERO, *AT_4, *MIRRORED),
+        "20 epochs, at zero, 4 x, 2 views, lite0": (
+            *(*LONG, *FROM_ZERO, *AT_4, *MIRRORED),
+            "model.backbone=tf_efficientnet_lite0",
+        ),
     },
     "former heads": {"query2label": (), "linear": LINEAR, "csra": CSRA, "ml_decoder": ML_DECODER},
     "start": {"from names": SLOW, "at zero": PLAIN},

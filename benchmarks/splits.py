@@ -34,8 +34,9 @@ from typing import Any, cast
 from unittest.mock import patch
 
 import numpy as np
-from benchmarks.heads import HEADS
+from benchmarks.heads import FROM_ZERO, HEADS
 from benchmarks.other_labels import OTHER_LABELS
+from benchmarks.solved_probe import solved
 from benchmarks.training_runs import DATA_SETS, Result, folder_name, parser_of, photos_of, spread, trained
 from rich.console import Console
 from rich.table import Table
@@ -49,12 +50,18 @@ from query2label.training.feature_entry import Entry
 from query2label.training.features import FeatureCache, build_feature_cache
 
 FIRST = "linear, 20 epochs"
-LENGTHS = {
-    **{f"query2label, {epochs} epochs": (f"train.epochs={epochs}",) for epochs in (10, 30, 40, 80)},
-    "query2label, 10 epochs, twice the rate": ("train.epochs=10", "optim.lr=1e-3"),
+AT_ZERO = {
+    "query2label, at zero": FROM_ZERO,
+    **{
+        f"query2label, at zero, {epochs} epochs": (*FROM_ZERO, f"train.epochs={epochs}")
+        for epochs in (20, 30, 40, 80)
+    },
+    "query2label, at zero, twice the rate": (*FROM_ZERO, "optim.lr=1e-3"),
 }
-"""Other than those that the recipe `laptop` has for few photos."""
-ROWS = {**HEADS, **LENGTHS}
+"""Without a start from photos."""
+SOLVED = "linear, solved"
+"""That of solved_probe.py."""
+ROWS = {**HEADS, **AT_ZERO, SOLVED: ()}
 
 
 def dataset_of(name: str, data: Path) -> Dataset:
@@ -127,8 +134,9 @@ def results_of(
             folder = out / str(seed) / head.replace(" ", "-")
             if makes_runs or (folder / "result.json").exists():
                 overrides = (*ROWS[head], f"data.image_root={root}", f"train.seed={seed}")
+                made = solved if head == SOLVED else trained
                 with one_cache_for_all(everything):
-                    result = trained(table, folder, recipe=recipe, overrides=overrides)
+                    result = made(table, folder, recipe=recipe, overrides=overrides)
                 results[head][seed] = result
                 print(
                     f"{out.name}, split {seed}, {head}: {100 * result.last:.2f}", file=sys.stderr, flush=True

@@ -19,7 +19,7 @@ from query2label.data.load import load_dataset
 from query2label.errors import ConfigError, DataError
 from query2label.metrics import mean_average_precision
 from query2label.models.backbone import build_backbone
-from query2label.training import copies, start
+from query2label.training import copies, loop, start
 from query2label.training.run import _torch_settings, resume, train
 
 SMALL = (
@@ -121,7 +121,9 @@ def test_train__is_the_same_twice(finished, shapes, tmp_path):
 
 
 def test_train__learns(shapes, tmp_path):
-    result = run_small(shapes, tmp_path / "run", "train.epochs=12", "data.augment.cutout=0.0")
+    # So long and so plain that it does with any seed and on any processor.
+    settings = ("train.epochs=20", "data.augment.cutout=0.0", "data.augment.randaugment_num_ops=0")
+    result = run_small(shapes, tmp_path / "run", *settings)
     assert result.report.map > 0.85
     assert result.epochs[-1]["train_loss"] < 0.8 * result.epochs[0]["train_loss"]
 
@@ -161,18 +163,6 @@ def test_train__keeps_the_place_of_a_weights_file_in_the_run_alone(shapes, tmp_p
     assert read_bundle(tmp_path / "run" / "best").model.weights == "w.safetensors"
     for name in ("config.json", "README.md"):
         assert str(tmp_path) not in (tmp_path / "run" / "best" / name).read_text()
-
-
-@pytest.mark.parametrize(("target", "epochs"), [(6, 2), (7, 3), (1000, 4)])
-def test_train__has_more_epochs_where_images_are_few(shapes, tmp_path, target, epochs):
-    result = run_small(shapes, tmp_path / "run", f"train.target_steps={target}")  # of 3 an epoch
-    assert [record["step"] for record in result.epochs] == [3 * epoch for epoch in range(1, epochs + 1)]
-    assert result.epochs[-1]["lr"] < 0.1 * result.epochs[0]["lr"]  # the schedule spans all of them
-    log = (tmp_path / "run" / "log.txt").read_text()
-    said = f"{epochs} epochs instead of 2: with 40 images an epoch has 3 steps, and train.target_steps is "
-    assert (f"{said}{target}." in log) == (epochs > 2)
-    assert f"epoch {epochs}/{epochs}: " in log
-    assert len(resume(tmp_path / "run", quiet=True).epochs) == epochs
 
 
 def test_train__stops_early(shapes, tmp_path):
@@ -403,6 +393,45 @@ def test_train__cached_and_uncached_heads_learn_alike_without_augmentation(shape
     for one, other in zip(cached.epochs, uncached.epochs, strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
     assert cached.report.map == pytest.approx(uncached.report.map, abs=1e-3)
+
+
+def test_train__starts_from_photos_once(shapes, tmp_path, monkeypatch):
+    direct = (
+        "model.attention=direct", "model.num_encoder_layers=0", "model.feedforward_dim=0", "model.freeze=all",
+        "model.start_from_photos=true", "model.feature_norm=true",
+    )  # fmt: skip
+    whole = ("model.hidden_dim=256", "train.cache_features=true", f"train.cache_dir={tmp_path / 'cache'}")
+    result = run_small(shapes, tmp_path / "run", *direct, *whole)
+    said = "3 of 3 labels start towards a linear probe of the photos."
+    assert said in (tmp_path / "run" / "log.txt").read_text()
+    without = run_small(shapes, tmp_path / "without", *direct, *whole, "model.start_from_photos=false")
+    assert result.epochs[0]["train_loss"] < without.epochs[0]["train_loss"]
+
+    monkeypatch.setattr(loop, "validate_epoch", failing(loop.validate_epoch, at=2))
+    with pytest.raises(OSError, match="power failure"):
+        run_small(shapes, tmp_path / "stopped", *direct, *whole)
+    monkeypatch.undo()
+    resume(tmp_path / "stopped", quiet=True)
+    weights, resumed = read_weights(result.best), read_weights(tmp_path / "stopped" / "best")
+    assert all(torch.equal(resumed[name], value) for name, value in weights.items())
+    assert (tmp_path / "stopped" / "log.txt").read_text().count(said) == 1
+
+    run_small(shapes, tmp_path / "uncached", *direct)
+    log = (tmp_path / "uncached" / "log.txt").read_text()
+    assert "Photos are not asked for a start: model.start_from_photos needs train.cache_features." in log
+
+
+def failing(work, *, at):
+    """The same, but for its call number `at`."""
+    calls = []
+
+    def counted(*args):
+        calls.append(args)
+        if len(calls) == at:
+            raise OSError("power failure")
+        return work(*args)
+
+    return counted
 
 
 def test_train__a_compiled_network_is_trained_saved_and_evaluated_as_any_other(finished, shapes, tmp_path):

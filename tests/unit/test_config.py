@@ -34,24 +34,6 @@ def test_load_config__overrides_beat_the_recipe_and_the_recipe_the_defaults(tmp_
     assert (config.data.image_size, config.data.augment.flip) == ((320, 448), 0)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "length"),
-    [
-        ([], (8, 50)),
-        (["train.epochs=3"], (3, 0)),
-        (["train.target_steps=7", " train.epochs = 3"], (3, 7)),
-        (["train.target_steps=7"], (8, 7)),
-    ],
-)
-def test_load_config__epochs_set_anew_count_without_the_recipes_target(
-    tmp_path: Path, overrides: list[str], length: tuple[int, int]
-) -> None:
-    recipe = tmp_path / "mine.toml"
-    recipe.write_text("[train]\nepochs = 8\ntarget_steps = 50\n")
-    train = load_config(recipe, overrides).train
-    assert (train.epochs, train.target_steps) == length
-
-
 def test_load_config__refuses_a_recipe_whose_section_is_a_setting(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text("train = 8\n")

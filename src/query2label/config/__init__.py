@@ -7,7 +7,7 @@ schema show it.
 
 from query2label.config.data import AugmentConfig, DataConfig
 from query2label.config.dump import dump_config
-from query2label.config.load import load_config, name_of_override, parse_config, read_settings, recipe_names
+from query2label.config.load import load_config, parse_config, read_settings, recipe_names
 from query2label.config.loss import LossConfig
 from query2label.config.model import ModelConfig
 from query2label.config.optim import OptimConfig
@@ -26,7 +26,6 @@ __all__ = [
     "UnitInterval",
     "dump_config",
     "load_config",
-    "name_of_override",
     "parse_config",
     "read_settings",
     "recipe_names",

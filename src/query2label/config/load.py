@@ -45,10 +45,6 @@ def read_settings(
     where = "the configuration"
     if recipe is not None:
         values, where = _read_recipe(recipe)
-    overrides = tuple(overrides)
-    train = values.get("train")
-    if isinstance(train, dict) and "train.epochs" in map(name_of_override, overrides):
-        train.pop("target_steps", None)  # epochs set anew replace all that the recipe says of length
     for override in overrides:
         _apply_override(values, override)
     return values, where
@@ -119,11 +115,6 @@ def _read_recipe(recipe: str | Path) -> tuple[dict[str, Any], str]:
         raise ConfigError(f"Cannot read recipe {recipe}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"Recipe {recipe} is not TOML: {error}.") from None
-
-
-def name_of_override(override: str) -> str:
-    """The dotted name of the setting that `section.key=value` changes."""
-    return override.partition("=")[0].strip()
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

@@ -15,10 +15,6 @@ class TrainConfig(Section):
 
     epochs: PositiveInt = 20
     """Passes over the training images."""
-    target_steps: Annotated[int, Field(ge=0)] = 0
-    """Optimizer steps that a run should have: with few images it gets more epochs than `epochs` for that,
-    up to twice as many. Epochs set on top of a recipe (`--set train.epochs=1`) count as they are, without
-    its target."""
     batch_size: PositiveInt = 32
     """Images per optimizer step, over all processes and accumulated micro-batches."""
     accumulate: PositiveInt = 1

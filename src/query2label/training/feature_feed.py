@@ -38,7 +38,8 @@ class FeatureFeed(Feed):
     ) -> None:
         self.network: nn.Module = model.head
         self._config, self._device = config, device
-        self._train_cache, self._val_cache = train_cache, val_cache
+        self.train_cache = train_cache
+        self._val_cache = val_cache
         self._targets = torch.from_numpy(data.train.targets()).float()
 
     def training(
@@ -46,8 +47,8 @@ class FeatureFeed(Feed):
     ) -> Generator[TrainingInputs, None, None]:
         """This process's shares of the batches of an epoch, from batch `first` on."""
         for indices in shares[first:]:
-            features = self._train_cache.load(indices, self._views(indices, epoch=epoch))
-            shown = self._train_cache.replacement[indices]
+            features = self.train_cache.load(indices, self._views(indices, epoch=epoch))
+            shown = self.train_cache.replacement[indices]
             targets = self._targets[torch.from_numpy(shown)]
             yield features.to(self._device), targets.to(self._device), shown
 
@@ -66,5 +67,5 @@ class FeatureFeed(Feed):
         return [good[first : first + size] for first in range(0, len(good), size)]
 
     def _views(self, indices: Indices, *, epoch: int) -> Indices:
-        seed, num_views = self._config.train.seed, self._train_cache.num_views
+        seed, num_views = self._config.train.seed, self.train_cache.num_views
         return np.array([derive_seed("view", seed, epoch, index) % num_views for index in indices.tolist()])

@@ -35,7 +35,7 @@ WITHOUT_EFFECT = {
     *("head", "attention", "hidden_dim", "feedforward_dim", "num_heads", "num_encoder_layers"),
     *("num_decoder_layers", "feature_norm", "dropout", "first_self_attention", "other_self_attention"),
     *("csra_num_heads", "csra_lambda", "ml_decoder_num_groups", "keep_input_projection", "stored_position"),
-    "start_from_names",
+    *("start_from_names", "start_from_photos"),
 }
 """Model settings that do not change the backbone's features; a new setting does until it is named here."""
 VIEW_SEED = 0

@@ -36,13 +36,7 @@ def fit(run: Run) -> None:
     signal ends it by `RunInterruptedError`, anything that is not finite by `TrainingError`.
     """
     patience = run.config.train.patience
-    if run.num_epochs > run.config.train.epochs and run.state.step == 0:
-        run.reporter.say(
-            f"{run.num_epochs} epochs instead of {run.config.train.epochs}: with {len(run.start.data.train)} "
-            f"images an epoch has {run.steps_per_epoch} steps, and train.target_steps is "
-            f"{run.config.train.target_steps}."
-        )
-    while run.state.epoch < run.num_epochs and not run.state.stopped_early:
+    while run.state.epoch < run.config.train.epochs and not run.state.stopped_early:
         train_epoch(run)
         record = validate_epoch(run)
         run.state.end_epoch(record)
@@ -50,7 +44,7 @@ def fit(run: Run) -> None:
         if run.metrics_log is not None:
             run.metrics_log.add(record)
         run.save()
-        run.reporter.say(describe(record, num_epochs=run.num_epochs))
+        run.reporter.say(describe(record, num_epochs=run.config.train.epochs))
         if run.state.stopped_early:
             run.reporter.say(
                 f"Stopped early: {patience} epochs without a better mAP than epoch {run.state.best_epoch}'s."
@@ -72,7 +66,7 @@ def train_epoch(run: Run) -> None:
     shares = [rank_share(batch, rank=run.ranks.rank, world_size=run.ranks.world_size) for batch in batches]
     run.learner.wrapped.train()
     first_step, began = state.step, time.monotonic()
-    name = f"epoch {state.epoch + 1}/{run.num_epochs}"
+    name = f"epoch {state.epoch + 1}/{config.epochs}"
     feed = run.feed.training(shares, epoch=state.epoch, first=state.batch)
     with (
         run.reporter.phase(name, total=len(batches), done=state.batch) as phase,

@@ -19,6 +19,7 @@ from query2label.training.features import FeatureCache, build_feature_cache
 from query2label.training.feeds import Feed, ImageFeed
 from query2label.training.metrics_log import MetricsLog
 from query2label.training.optim import build_optimizer
+from query2label.training.photo_start import start_from_photos
 from query2label.training.progress import Reporter
 from query2label.training.run_context import Run
 from query2label.training.run_folder import RunFolder
@@ -44,6 +45,8 @@ def prepare_run(
         _check_data(checkpoint, state)
         restore_model(start.model, checkpoint.tensors)  # before the feed: cached features are its backbone's
     feed = _feed(start, folder, config, ranks=ranks, reporter=reporter, stop=stop, broken=broken)
+    if config.model.start_from_photos and checkpoint is None and start.transfer is None:
+        reporter.say(_start_from_photos(feed, start))
     learner = _learner(feed, config, ranks)
     if checkpoint is not None:
         state = _go_on(checkpoint, learner, reporter=reporter)
@@ -131,6 +134,12 @@ def _feature_cache(
             device=ranks.device,
             on_progress=advance,
         )
+
+
+def _start_from_photos(feed: Feed, start: Start) -> str:
+    if not isinstance(feed, FeatureFeed):
+        return "Photos are not asked for a start: model.start_from_photos needs train.cache_features."
+    return start_from_photos(start.model.head, feed.train_cache, start.data.train.targets())
 
 
 def _learner(feed: Feed, config: RunConfig, ranks: Ranks) -> Learner:

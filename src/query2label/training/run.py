@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from query2label.config import RunConfig, load_config, name_of_override, read_settings
+from query2label.config import RunConfig, load_config, read_settings
 from query2label.data.table_writer import write_table
 from query2label.errors import ConfigError, Q2LError
 from query2label.evaluation.report import Report
@@ -129,7 +129,7 @@ def resume(
     config = folder.read_config()
     overrides = list(overrides)
     for override in overrides:
-        name = name_of_override(override)
+        name = override.partition("=")[0].strip()
         if name not in MAY_CHANGE:
             raise ConfigError(
                 f"{name} cannot be changed in a run that goes on, as the result would be another: begin a "

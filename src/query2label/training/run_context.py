@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from query2label.bundle import save_bundle
 from query2label.config import RunConfig
@@ -21,9 +20,6 @@ from query2label.training.run_folder import RunFolder
 from query2label.training.signals import RunInterruptedError, StopRequest
 from query2label.training.start import Start
 from query2label.training.state import RunState, capture
-
-MOST_TIMES_THE_EPOCHS: Final = 2
-"""Where images are few; with more, a frozen backbone's head learns them by heart (docs/results.md)."""
 
 
 @dataclass
@@ -52,16 +48,9 @@ class Run:
         return num_batches(len(self.start.data.train), batch_size=self.config.train.batch_size)
 
     @property
-    def num_epochs(self) -> int:
-        """Epochs of the whole run, if it does not stop early."""
-        config = self.config.train
-        wanted = math.ceil(config.target_steps / self.steps_per_epoch)
-        return max(config.epochs, min(wanted, MOST_TIMES_THE_EPOCHS * config.epochs))
-
-    @property
     def num_steps(self) -> int:
         """Optimizer steps of the whole run, if it does not stop early."""
-        return self.num_epochs * self.steps_per_epoch
+        return self.config.train.epochs * self.steps_per_epoch
 
     def is_save_due(self) -> bool:
         """Whether the last checkpoint is old."""

@@ -27,8 +27,8 @@ from query2label.training.progress import named
 LABEL_ROWS = ("head.label_queries", "head.output_weight", "head.output_bias")
 """Weights with one row per label, in the heads that have them."""
 MAY_DIFFER = {
-    *("weights", "start_from", "start_from_names", "output_stride", "freeze", "freeze_norm", "dropout"),
-    *("csra_lambda", "ml_decoder_num_groups"),
+    *("weights", "start_from", "start_from_names", "start_from_photos", "output_stride", "freeze"),
+    *("freeze_norm", "dropout", "csra_lambda", "ml_decoder_num_groups"),
 }
 """Model settings that weights do not depend on; a new one counts as such once it is named here."""
 _NOT_TAKEN = {"weights", "start_from"}  # they say where the source itself came from
