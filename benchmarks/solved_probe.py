@@ -1,8 +1,7 @@
 """A linear probe that is solved instead of trained: scikit-learn's logistic regression on averaged features.
 
-It has what a linear head on the same frozen feature maps can have at best with few photos: an optimum that
-is found exactly, and for each label the regularization that does best in cross-validation on the training
-photos.
+An independent linear probe of the plain view: an optimum that is found exactly, and for each label the
+regularization that does best in cross-validation on the training photos.
 """
 
 from __future__ import annotations
@@ -38,10 +37,11 @@ def solved(data: Path, out: Path, *, recipe: str, overrides: Sequence[str]) -> R
         start = build_start(config, ranks=Ranks(device), load_weights=True)
         features = []
         for role, dataset in (("train", start.data.train), ("val", start.data.val)):
+            # Called where training calls it, so that splits share a cache (splits.py).
             cache = prepare.build_feature_cache(
                 start.model, dataset, start.spec, config, role=role, device=device
             )
-            features.append(averaged_features(cache, torch.nn.Identity()).numpy())
+            features.append(averaged_features(cache, standardized=False).numpy())
         began = time.monotonic()
         scaler = StandardScaler().fit(features[0])
         train, val = map(scaler.transform, features)

@@ -402,7 +402,7 @@ def test_train__starts_from_photos_once(shapes, tmp_path, monkeypatch):
     )  # fmt: skip
     whole = ("model.hidden_dim=256", "train.cache_features=true", f"train.cache_dir={tmp_path / 'cache'}")
     result = run_small(shapes, tmp_path / "run", *direct, *whole)
-    said = "3 of 3 labels start towards a linear probe of the photos."
+    said = "3 of 3 labels start near a linear probe of the photos."
     assert said in (tmp_path / "run" / "log.txt").read_text()
     without = run_small(shapes, tmp_path / "without", *direct, *whole, "model.start_from_photos=false")
     assert result.epochs[0]["train_loss"] < without.epochs[0]["train_loss"]
@@ -418,7 +418,7 @@ def test_train__starts_from_photos_once(shapes, tmp_path, monkeypatch):
 
     run_small(shapes, tmp_path / "uncached", *direct)
     log = (tmp_path / "uncached" / "log.txt").read_text()
-    assert "Photos are not asked for a start: model.start_from_photos needs train.cache_features." in log
+    assert "Labels do not start from photos: model.start_from_photos needs train.cache_features=true." in log
 
 
 def failing(work, *, at):

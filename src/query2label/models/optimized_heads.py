@@ -173,8 +173,9 @@ def _folded_input(head: LabelQueryHead | MLDecoderHead) -> tuple[nn.Module, nn.M
     if isinstance(projection, nn.Identity):
         return copy.deepcopy(norm), nn.Identity()
     weight, bias = projection.weight.detach().flatten(1), cast(Tensor, projection.bias)
-    if not isinstance(norm, nn.BatchNorm2d):
+    if isinstance(norm, nn.Identity):
         return nn.Identity(), linear(weight, bias)
+    norm = cast(nn.BatchNorm2d, norm)  # or what several GPUs make of it
     mean, variance = cast(Tensor, norm.running_mean).double(), cast(Tensor, norm.running_var).double()
     folded = weight.double() / (variance + norm.eps).sqrt()
     shift = bias.double() - folded @ mean

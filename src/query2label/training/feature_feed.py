@@ -39,6 +39,7 @@ class FeatureFeed(Feed):
         self.network: nn.Module = model.head
         self._config, self._device = config, device
         self.train_cache = train_cache
+        """Of the training images: all their views."""
         self._val_cache = val_cache
         self._targets = torch.from_numpy(data.train.targets()).float()
 

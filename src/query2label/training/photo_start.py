@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeGuard
 
 import numpy as np
 import torch
@@ -10,78 +10,87 @@ from jaxtyping import Float, Int8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from query2label.data.samples import Dataset
 from query2label.models.class_rows import PHOTOS_WORTH
 from query2label.models.head_query2label import LabelQueryHead
 from query2label.models.heads import Head
 from query2label.training.features import FeatureCache
+from query2label.training.progress import named
 
 PROBE_LENGTH: Final = 0.2
-"""Of the part of a label with many photos: the probe is to be a start, and not the answer."""
-_BATCH, _LABELS = 64, 500  # at once, for the sake of memory
-_SMALLEST = 1e-12
+"""Length of what is added for a label with many photos: the probe is to be a start, and not the answer."""
+_NUM_PHOTOS, _NUM_LABELS = 64, 500  # at once, for the sake of memory
+_EPSILON = 1e-5  # that of batch norms
+_SMALLEST_SHRINKAGE = 1e-12
 
 
 @torch.no_grad()
-def start_from_photos(head: Head, cache: FeatureCache, targets: Int8[np.ndarray, "n K"]) -> str:
+def start_from_photos(head: Head, cache: FeatureCache, train: Dataset) -> str:
     """Moves the output rows of a direct head towards those of a linear probe of averaged features.
 
     Args:
         head: As it starts; rows that labels' names gave stay beside the probe's.
         cache: Feature maps of the training photos, of which the plain view is taken.
-        targets: 1, 0 or -1 (unknown) of these photos.
+        train: These photos.
 
     Returns:
         What came of it, as a sentence for the log.
     """
-    if (
-        not isinstance(head, LabelQueryHead)
-        or not head.direct
-        or head.output_weight.shape[1] != cache.shape[0]
-    ):
+    if not _looks_at_features(head):
         return (
-            "Photos are not asked for a start: model.start_from_photos is for the head query2label with "
+            "Labels do not start from photos: model.start_from_photos is for the head query2label with "
             'model.attention = "direct" on all channels.'
         )
-    shown = torch.from_numpy(targets[cache.replacement])
+    targets = torch.from_numpy(train.targets()[cache.replacement])
+    standardized = not isinstance(head.feature_norm, nn.Identity)
     device = head.output_weight.device
-    features = head.decoder_norm(averaged_features(cache, head.feature_norm).to(device)).cpu()
-    rows = probe_rows(features, shown)
-    photos = (shown == 1).sum(dim=0)[:, None]
-    head.output_weight.add_((PROBE_LENGTH * photos / (PHOTOS_WORTH + photos) * rows).to(device))
-    return f"{int(rows.any(dim=1).sum())} of {len(rows)} labels start towards a linear probe of the photos."
+    pooled = averaged_features(cache, standardized=standardized).to(device)
+    rows = probe_rows(head.decoder_norm(pooled).cpu(), targets)
+    num_photos = (targets == 1).sum(dim=0)[:, None]
+    head.output_weight.add_((PROBE_LENGTH * num_photos / (PHOTOS_WORTH + num_photos) * rows).to(device))
+    without = [label for label, row in zip(train.labels.names, rows, strict=True) if not row.any()]
+    rest = f"; not {named(without)}" if without else ""
+    return f"{len(rows) - len(without)} of {len(rows)} labels start near a linear probe of the photos{rest}."
 
 
-def averaged_features(cache: FeatureCache, norm: nn.Module) -> Float[Tensor, "n C"]:
-    """The mean of each feature map; its channels standardized, where the batch norm `norm` is to do so."""
-    means, squares = [], []
-    for indices in np.split(np.arange(len(cache)), range(_BATCH, len(cache), _BATCH)):
+def _looks_at_features(head: Head) -> TypeGuard[LabelQueryHead]:
+    return isinstance(head, LabelQueryHead) and head.direct and isinstance(head.input_projection, nn.Identity)
+
+
+def averaged_features(cache: FeatureCache, *, standardized: bool) -> Float[Tensor, "n C"]:
+    """The mean of each feature map, whose channels have mean 0 and variance 1 where it is standardized."""
+    means, variances = [], []
+    for indices in np.split(np.arange(len(cache)), range(_NUM_PHOTOS, len(cache), _NUM_PHOTOS)):
         features = cache.load(indices)
         means.append(features.mean(dim=(2, 3)))
-        squares.append(features.square().mean(dim=(2, 3)))
+        variances.append(features.var(dim=(2, 3), unbiased=False))
     pooled = torch.cat(means)
-    if not isinstance(norm, nn.BatchNorm2d):
+    if not standardized:
         return pooled
-    mean = pooled.mean(dim=0)
-    variance = torch.cat(squares).mean(dim=0) - mean.square()
-    return (pooled - mean) / (variance.clamp(min=0) + norm.eps).sqrt()
+    variance = torch.cat(variances).mean(dim=0) + pooled.var(dim=0, unbiased=False)
+    return (pooled - pooled.mean(dim=0)) / (variance + _EPSILON).sqrt()
 
 
 def probe_rows(features: Float[Tensor, "n D"], targets: Int8[Tensor, "n K"]) -> Float[Tensor, "K D"]:
-    """Directions of length 1 that tell the photos with a label from those without: linear discriminants.
+    """Directions of length 1 that tell the photos with a label from those without.
 
-    Their covariance is that of all photos, drawn towards a multiple of the identity the more, the fewer
-    photos there are to a dimension. The row of a label without photos on both sides is 0.
+    They are those of ridge regression on the targets, and so of linear discriminants: the covariance of all
+    photos is drawn towards the identity by its trace over their number, the more, the fewer they are. A label
+    without photos on both sides has the row 0.
 
     Source:
-        Friedman (1989), Regularized Discriminant Analysis.
+        Hastie, Tibshirani and Friedman (2009), The Elements of Statistical Learning, sections 3.4.1 and 4.3.
     """
     num_photos, dim = features.shape
-    centred = (features - features.mean(dim=0)).double()
+    exact = features.double()
+    centred = exact - exact.mean(dim=0)
     covariance = centred.T @ centred / num_photos
-    # Photos that all look the same have none: their rows are 0.
-    covariance += (covariance.trace() / num_photos).clamp(min=_SMALLEST) * torch.eye(dim)
-    sides = torch.cat([centred.T @ _sides(part) for part in torch.split(targets, _LABELS, dim=1)], dim=1)
-    return functional.normalize(torch.linalg.solve(covariance, sides).T, dim=1).float()
+    # Photos that all look the same have no covariance: their rows are 0.
+    shrinkage = (covariance.trace() / num_photos).clamp(min=_SMALLEST_SHRINKAGE)
+    covariance += shrinkage * torch.eye(dim, dtype=torch.float64)
+    parts = torch.split(targets, _NUM_LABELS, dim=1)
+    differences = torch.cat([centred.T @ _sides(part) for part in parts], dim=1)
+    return functional.normalize(torch.linalg.solve(covariance, differences).T, dim=1).float()
 
 
 def _sides(targets: Int8[Tensor, "n k"]) -> Float[Tensor, "n k"]:

@@ -45,7 +45,7 @@ def prepare_run(
         _check_data(checkpoint, state)
         restore_model(start.model, checkpoint.tensors)  # before the feed: cached features are its backbone's
     feed = _feed(start, folder, config, ranks=ranks, reporter=reporter, stop=stop, broken=broken)
-    if config.model.start_from_photos and checkpoint is None and start.transfer is None:
+    if config.model.start_from_photos and checkpoint is None:
         reporter.say(_start_from_photos(feed, start))
     learner = _learner(feed, config, ranks)
     if checkpoint is not None:
@@ -137,9 +137,11 @@ def _feature_cache(
 
 
 def _start_from_photos(feed: Feed, start: Start) -> str:
+    if start.transfer is not None:
+        return "Labels do not start from photos, but from the model that was named."
     if not isinstance(feed, FeatureFeed):
-        return "Photos are not asked for a start: model.start_from_photos needs train.cache_features."
-    return start_from_photos(start.model.head, feed.train_cache, start.data.train.targets())
+        return "Labels do not start from photos: model.start_from_photos needs train.cache_features=true."
+    return start_from_photos(start.model.head, feed.train_cache, start.data.train)
 
 
 def _learner(feed: Feed, config: RunConfig, ranks: Ranks) -> Learner:
