@@ -15,6 +15,8 @@ from query2label.storage import atomic_file
 
 _MAX_BYTES: Final = 2_000_000_000
 """What one ONNX file can hold is two gibibytes, the graph included."""
+_STACK_TRACE: Final = "pkg.torch.onnx.stack_trace"
+"""What the exporter notes of each operation: folders of this machine, which are nobody else's business."""
 
 
 def write_onnx(content: bytes, path: Path) -> None:
@@ -49,6 +51,8 @@ def onnx_bytes(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
         raise ExportError(f"The model cannot be written as ONNX: {reason}.") from error
     if converted is None:
         raise ExportError("The model cannot be written as ONNX: the exporter gave nothing.")
+    for node in converted.model.graph.all_nodes():
+        node.metadata_props.pop(_STACK_TRACE, None)
     converted.model.metadata_props.update(metadata)
     return bytes(converted.model_proto.SerializeToString())
 

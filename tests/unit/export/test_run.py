@@ -44,6 +44,13 @@ def test_export__carries_the_whole_contract(exported: Path, bundle: Path) -> Non
     assert artefact.versions["torch"] == importlib.metadata.version("torch")
 
 
+def test_export__names_no_folder_of_this_machine(exported: Path) -> None:
+    for file in exported.parent.iterdir():
+        content = file.read_bytes()
+        assert b".py" not in content, file
+        assert b"stack_trace" not in content, file
+
+
 def test_export__leaves_nothing_but_the_file(exported: Path) -> None:
     names = {file.name for file in exported.parent.iterdir()}
 

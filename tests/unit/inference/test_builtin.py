@@ -37,6 +37,12 @@ def test_builtin__is_the_one_that_the_benchmark_made() -> None:
     assert model_digest() == BUILTIN_DIGEST
 
 
+def test_builtin__names_no_folder_of_the_machine_that_made_it() -> None:
+    content = BUILTIN_PATH.read_bytes()
+    assert b".py" not in content
+    assert b"stack_trace" not in content
+
+
 def test_builtin__is_small() -> None:
     assert {file.name for file in BUILTIN_PATH.parent.iterdir()} == {"model.onnx", "README.md"}
     assert sum(file.stat().st_size for file in BUILTIN_PATH.parent.iterdir()) <= 12_000_000
