@@ -21,9 +21,9 @@ from rich.table import Table
 SLOW = ("optim.query_lr_scale=1",)
 """Queries at the rate of the rest of the head."""
 PROJECTED = ("model.attention=projected", "model.hidden_dim=512", "model.feedforward_dim=512", *SLOW)
-FROM_ZERO = ("model.start_from_photos=false",)
+WITHOUT_PHOTOS = ("model.start_from_photos=false",)
 """Labels start at what their names say, or at zero."""
-PLAIN = ("model.start_from_names=false", *FROM_ZERO, *SLOW)
+PLAIN = ("model.start_from_names=false", *WITHOUT_PHOTOS, *SLOW)
 """The recipe without what labels are called, without a start from photos and without faster queries."""
 LONG = ("train.epochs=20",)
 """Heads of averages learn more slowly than label queries: they are shown with twice the epochs, too."""

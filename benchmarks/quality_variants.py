@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.heads import CSRA, FROM_ZERO, HEADS, LINEAR, LONG, ML_DECODER, PLAIN, SLOW
+from benchmarks.heads import CSRA, HEADS, LINEAR, LONG, ML_DECODER, PLAIN, SLOW, WITHOUT_PHOTOS
 
 FORMER = str(Path(__file__).with_name("former.toml"))
 TODAY = ("heads", "recipe")
@@ -33,16 +33,21 @@ TABLES: dict[str, Variants] = {
     "recipe": {
         "laptop": (),
         "20 epochs": LONG,
-        "labels start at zero": FROM_ZERO,
-        "20 epochs, at zero": (*LONG, *FROM_ZERO),
-        "at zero, queries at 16 x": (*FROM_ZERO, "optim.query_lr_scale=16"),
-        "at zero, 4 x": (*FROM_ZERO, *AT_4),
-        "20 epochs, at zero, 4 x": (*LONG, *FROM_ZERO, *AT_4),
-        "at zero, 4 x, 2 views": (*FROM_ZERO, *AT_4, *MIRRORED),
-        "at zero, 4 x, 2 views, dropout 0.5": (*FROM_ZERO, *AT_4, *MIRRORED, "model.dropout=0.5"),
-        "20 epochs, at zero, 4 x, 2 views": (*LONG, *FROM_ZERO, *AT_4, *MIRRORED),
-        "20 epochs, at zero, 4 x, 2 views, lite0": (
-            *(*LONG, *FROM_ZERO, *AT_4, *MIRRORED),
+        "labels do not start from photos": WITHOUT_PHOTOS,
+        "20 epochs, not from photos": (*LONG, *WITHOUT_PHOTOS),
+        "not from photos, queries at 16 x": (*WITHOUT_PHOTOS, "optim.query_lr_scale=16"),
+        "not from photos, 4 x": (*WITHOUT_PHOTOS, *AT_4),
+        "20 epochs, not from photos, 4 x": (*LONG, *WITHOUT_PHOTOS, *AT_4),
+        "not from photos, 4 x, 2 views": (*WITHOUT_PHOTOS, *AT_4, *MIRRORED),
+        "not from photos, 4 x, 2 views, dropout 0.5": (
+            *WITHOUT_PHOTOS,
+            *AT_4,
+            *MIRRORED,
+            "model.dropout=0.5",
+        ),
+        "20 epochs, not from photos, 4 x, 2 views": (*LONG, *WITHOUT_PHOTOS, *AT_4, *MIRRORED),
+        "20 epochs, not from photos, 4 x, 2 views, lite0": (
+            *(*LONG, *WITHOUT_PHOTOS, *AT_4, *MIRRORED),
             "model.backbone=tf_efficientnet_lite0",
         ),
     },

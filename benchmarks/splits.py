@@ -34,7 +34,7 @@ from typing import Any, cast
 from unittest.mock import patch
 
 import numpy as np
-from benchmarks.heads import FROM_ZERO, HEADS
+from benchmarks.heads import HEADS, WITHOUT_PHOTOS
 from benchmarks.other_labels import OTHER_LABELS
 from benchmarks.solved_probe import solved
 from benchmarks.training_runs import DATA_SETS, Result, folder_name, parser_of, photos_of, spread, trained
@@ -50,18 +50,18 @@ from query2label.training.feature_entry import Entry
 from query2label.training.features import FeatureCache, build_feature_cache
 
 FIRST = "linear, 20 epochs"
-AT_ZERO = {
-    "query2label, at zero": FROM_ZERO,
+NOT_FROM_PHOTOS = {
+    "query2label, not from photos": WITHOUT_PHOTOS,
     **{
-        f"query2label, at zero, {epochs} epochs": (*FROM_ZERO, f"train.epochs={epochs}")
+        f"query2label, not from photos, {epochs} epochs": (*WITHOUT_PHOTOS, f"train.epochs={epochs}")
         for epochs in (20, 30, 40, 80)
     },
-    "query2label, at zero, twice the rate": (*FROM_ZERO, "optim.lr=1e-3"),
+    "query2label, not from photos, twice the rate": (*WITHOUT_PHOTOS, "optim.lr=1e-3"),
 }
 """Without a start from photos."""
 SOLVED = "linear, solved"
 """That of solved_probe.py."""
-ROWS = {**HEADS, **AT_ZERO, SOLVED: ()}
+ROWS = {**HEADS, **NOT_FROM_PHOTOS, SOLVED: ()}
 
 
 def dataset_of(name: str, data: Path) -> Dataset:

@@ -100,6 +100,11 @@ class LabelQueryHead(Head):
         if direct:
             self._start_as_probe(num_encoder_layers)
 
+    @property
+    def weighs_channels(self) -> bool:
+        """Whether output rows stand on the feature map's own channels, so that probes of these fit them."""
+        return self.direct and isinstance(self.input_projection, nn.Identity)
+
     def encode(self, features: Float[Tensor, "B C H W"]) -> tuple[Tensor, ...]:
         """Keys (memory with position) and values (memory), each (B, N, D)."""
         features = self.input_projection(features)

@@ -31,7 +31,7 @@ def start_from_names(model: Query2Label, config: ModelConfig, train: Dataset) ->
             'model.attention = "direct".'
         )
     class_rows = read_class_rows(config, model.backbone)
-    if class_rows is None or class_rows.shape[1] != head.output_weight.shape[1]:
+    if class_rows is None or not head.weighs_channels:
         return (
             "Names of labels are not used: the backbone's weights have no classifier for ImageNet-1k on the "
             "channels that the labels look at."

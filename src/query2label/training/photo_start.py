@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeGuard
+from typing import Final
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def start_from_photos(head: Head, cache: FeatureCache, train: Dataset) -> str:
     Returns:
         What came of it, as a sentence for the log.
     """
-    if not _looks_at_features(head):
+    if not isinstance(head, LabelQueryHead) or not head.weighs_channels:
         return (
             "Labels do not start from photos: model.start_from_photos is for the head query2label with "
             'model.attention = "direct" on all channels.'
@@ -51,10 +51,6 @@ def start_from_photos(head: Head, cache: FeatureCache, train: Dataset) -> str:
     without = [label for label, row in zip(train.labels.names, rows, strict=True) if not row.any()]
     rest = f"; not {named(without)}" if without else ""
     return f"{len(rows) - len(without)} of {len(rows)} labels start near a linear probe of the photos{rest}."
-
-
-def _looks_at_features(head: Head) -> TypeGuard[LabelQueryHead]:
-    return isinstance(head, LabelQueryHead) and head.direct and isinstance(head.input_projection, nn.Identity)
 
 
 def averaged_features(cache: FeatureCache, *, standardized: bool) -> Float[Tensor, "n C"]:

@@ -7,6 +7,7 @@ from torch import nn
 from query2label.config import ModelConfig
 from query2label.errors import ConfigError
 from query2label.models.build import build_model
+from query2label.models.query2label import Query2Label
 
 
 @pytest.mark.parametrize(("stride", "size"), [(None, 4), (16, 8), (8, 16)])
@@ -36,24 +37,24 @@ def test_feature_norm__makes_the_head_blind_to_scale_and_shift_of_channels(head:
     )
 
 
-def test_feature_norm__is_part_of_the_attention_path_too() -> None:
+def standardizing() -> tuple[Query2Label, torch.Tensor]:
+    """A model whose statistics are those of the images."""
     torch.manual_seed(0)
     config = ModelConfig(backbone="test_resnet", weights="none", feature_norm=True, hidden_dim=32)
     model = build_model(config, 3)
     images = torch.randn(4, 3, 64, 64) * 3
     model(images)
-    model.eval()
+    return model.eval(), images
+
+
+def test_feature_norm__is_part_of_the_attention_path_too() -> None:
+    model, images = standardizing()
     logits, _ = model.forward_with_attention(images)
     torch.testing.assert_close(logits, model(images), atol=1e-5, rtol=1e-5)
 
 
 def test_feature_norm__of_several_gpus_is_folded_as_that_of_one() -> None:
-    torch.manual_seed(0)
-    config = ModelConfig(backbone="test_resnet", weights="none", feature_norm=True, hidden_dim=32)
-    model = build_model(config, 3)
-    images = torch.randn(4, 3, 64, 64) * 3
-    model(images)
-    model.eval()
+    model, images = standardizing()
     expected = model.optimize_for_inference()(images)
     model.head = nn.SyncBatchNorm.convert_sync_batchnorm(model.head)
     torch.testing.assert_close(model.optimize_for_inference()(images), expected, atol=1e-5, rtol=1e-5)

@@ -57,6 +57,7 @@ def test_start_from_names__sets_output_rows_and_nothing_else(photos):
         ({"head": "csra"}, NOT_DIRECT),
         ({"attention": "projected", "hidden_dim": 32}, NOT_DIRECT),
         ({"weights": "none"}, NO_CLASSIFIER),
+        ({"weights": "pretrained", "keep_input_projection": True}, NO_CLASSIFIER),
         ({"backbone": "test_resnet", "weights": "none"}, NO_CLASSIFIER),
     ],
 )
