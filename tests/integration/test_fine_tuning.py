@@ -154,7 +154,12 @@ def test_train__from_a_model_with_a_frozen_backbone_keeps_its_cache(shapes, rena
     old = run(shapes, tmp_path / "old", *DIRECT, cache)
     entries = sorted((tmp_path / "cache").glob("*/manifest.json"))
     assert entries
-    again = run(shapes, tmp_path / "again", "train.cache_features=true", cache, start_from=old.best)
+    again = run(
+        *(shapes, tmp_path / "again", "train.cache_features=true", "model.start_from_photos=true", cache),
+        start_from=old.best,
+    )
+    said = "Labels do not start from photos, but from the model that was named."
+    assert said in (tmp_path / "again" / "log.txt").read_text()
     assert sorted((tmp_path / "cache").glob("*/manifest.json")) == entries  # the backbone is the same one
     new = run(renamed, tmp_path / "new", "train.cache_features=true", cache, start_from=old.best)
     backbones = [

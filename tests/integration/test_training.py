@@ -3,7 +3,9 @@
 import contextlib
 import csv
 import json
+import os
 import shutil
+import signal
 import tomllib
 
 import numpy as np
@@ -19,8 +21,9 @@ from query2label.data.load import load_dataset
 from query2label.errors import ConfigError, DataError
 from query2label.metrics import mean_average_precision
 from query2label.models.backbone import build_backbone
-from query2label.training import copies, loop, start
+from query2label.training import copies, loop, prepare, start
 from query2label.training.run import _torch_settings, resume, train
+from query2label.training.signals import RunInterruptedError
 
 SMALL = (
     "model.backbone=test_efficientnet",
@@ -395,11 +398,14 @@ def test_train__cached_and_uncached_heads_learn_alike_without_augmentation(shape
     assert cached.report.map == pytest.approx(uncached.report.map, abs=1e-3)
 
 
+FROM_PHOTOS = (
+    "model.attention=direct", "model.num_encoder_layers=0", "model.feedforward_dim=0", "model.freeze=all",
+    "model.start_from_photos=true", "model.feature_norm=true",
+)  # fmt: skip
+
+
 def test_train__starts_from_photos_once(shapes, tmp_path, monkeypatch):
-    direct = (
-        "model.attention=direct", "model.num_encoder_layers=0", "model.feedforward_dim=0", "model.freeze=all",
-        "model.start_from_photos=true", "model.feature_norm=true",
-    )  # fmt: skip
+    direct = FROM_PHOTOS
     whole = ("model.hidden_dim=256", "train.cache_features=true", f"train.cache_dir={tmp_path / 'cache'}")
     result = run_small(shapes, tmp_path / "run", *direct, *whole)
     said = "3 of 3 labels start near a linear probe of the photos."
@@ -419,6 +425,30 @@ def test_train__starts_from_photos_once(shapes, tmp_path, monkeypatch):
     run_small(shapes, tmp_path / "uncached", *direct)
     log = (tmp_path / "uncached" / "log.txt").read_text()
     assert "Labels do not start from photos: model.start_from_photos needs train.cache_features=true." in log
+
+
+def test_train__a_signal_ends_the_start_from_photos(shapes, tmp_path, monkeypatch):
+    whole = (*FROM_PHOTOS, "model.hidden_dim=256", "train.cache_features=true")
+    cache = f"train.cache_dir={tmp_path / 'cache'}"
+    expected = read_weights(run_small(shapes, tmp_path / "whole", *whole, cache).best)
+    monkeypatch.setattr(prepare, "start_from_photos", after_a_signal(prepare.start_from_photos))
+    message = r"before the first step \(40 of 40 feature maps were read for the start from photos\): go on"
+    with pytest.raises(RunInterruptedError, match=message) as interrupted:
+        run_small(shapes, tmp_path / "run", *whole, cache)
+    assert interrupted.value.exit_code == 128 + signal.SIGTERM
+    monkeypatch.undo()
+    found = read_weights(resume(tmp_path / "run", quiet=True).best)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def after_a_signal(work):
+    """The same, but a signal has come before it begins."""
+
+    def signalled(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return work(*args, **kwargs)
+
+    return signalled
 
 
 def failing(work, *, at):

@@ -14,7 +14,7 @@ from query2label.data.samples import Dataset
 from query2label.models.class_rows import PHOTOS_WORTH
 from query2label.models.head_query2label import LabelQueryHead
 from query2label.models.heads import Head
-from query2label.training.features import FeatureCache
+from query2label.training.features import FeatureCache, Progress
 from query2label.training.progress import named
 
 PROBE_LENGTH: Final = 0.2
@@ -25,13 +25,20 @@ _SMALLEST_SHRINKAGE = 1e-12
 
 
 @torch.no_grad()
-def start_from_photos(head: Head, cache: FeatureCache, train: Dataset) -> str:
+def start_from_photos(
+    head: Head,
+    cache: FeatureCache,
+    train: Dataset,
+    *,
+    on_progress: Progress | None = None,
+) -> str:
     """Moves the output rows of a direct head towards those of a linear probe of averaged features.
 
     Args:
         head: As it starts; rows that labels' names gave stay beside the probe's.
         cache: Feature maps of the training photos, of which the plain view is taken.
         train: These photos.
+        on_progress: Told how many photos are read, and how many there are.
 
     Returns:
         What came of it, as a sentence for the log.
@@ -44,7 +51,7 @@ def start_from_photos(head: Head, cache: FeatureCache, train: Dataset) -> str:
     targets = torch.from_numpy(train.targets()[cache.replacement])
     standardized = not isinstance(head.feature_norm, nn.Identity)
     device = head.output_weight.device
-    pooled = averaged_features(cache, standardized=standardized).to(device)
+    pooled = averaged_features(cache, standardized=standardized, on_progress=on_progress).to(device)
     rows = probe_rows(head.decoder_norm(pooled).cpu(), targets)
     num_photos = (targets == 1).sum(dim=0)[:, None]
     head.output_weight.add_((PROBE_LENGTH * num_photos / (PHOTOS_WORTH + num_photos) * rows).to(device))
@@ -53,13 +60,17 @@ def start_from_photos(head: Head, cache: FeatureCache, train: Dataset) -> str:
     return f"{len(rows) - len(without)} of {len(rows)} labels start near a linear probe of the photos{rest}."
 
 
-def averaged_features(cache: FeatureCache, *, standardized: bool) -> Float[Tensor, "n C"]:
+def averaged_features(
+    cache: FeatureCache, *, standardized: bool, on_progress: Progress | None = None
+) -> Float[Tensor, "n C"]:
     """The mean of each feature map, whose channels have mean 0 and variance 1 where it is standardized."""
     means, variances = [], []
     for indices in np.split(np.arange(len(cache)), range(_NUM_PHOTOS, len(cache), _NUM_PHOTOS)):
         features = cache.load(indices)
         means.append(features.mean(dim=(2, 3)))
         variances.append(features.var(dim=(2, 3), unbiased=False))
+        if on_progress is not None:
+            on_progress(int(indices[-1]) + 1, len(cache))
     pooled = torch.cat(means)
     if not standardized:
         return pooled

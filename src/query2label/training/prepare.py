@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from query2label.config import RunConfig
@@ -20,7 +22,7 @@ from query2label.training.feeds import Feed, ImageFeed
 from query2label.training.metrics_log import MetricsLog
 from query2label.training.optim import build_optimizer
 from query2label.training.photo_start import start_from_photos
-from query2label.training.progress import Reporter
+from query2label.training.progress import Phase, Reporter
 from query2label.training.run_context import Run
 from query2label.training.run_folder import RunFolder
 from query2label.training.signals import RunInterruptedError, StopRequest
@@ -46,7 +48,7 @@ def prepare_run(
         restore_model(start.model, checkpoint.tensors)  # before the feed: cached features are its backbone's
     feed = _feed(start, folder, config, ranks=ranks, reporter=reporter, stop=stop, broken=broken)
     if config.model.start_from_photos and checkpoint is None:
-        reporter.say(_start_from_photos(feed, start))
+        reporter.say(_start_from_photos(feed, start, folder, reporter=reporter, stop=stop))
     learner = _learner(feed, config, ranks)
     if checkpoint is not None:
         state = _go_on(checkpoint, learner, reporter=reporter)
@@ -115,16 +117,6 @@ def _feature_cache(
     stop: StopRequest,
 ) -> FeatureCache:
     with reporter.phase(f"feature maps ({role})") as phase:
-
-        def advance(done: int, total: int) -> None:
-            phase.move_to(done, total=total)
-            if stop.signal_number:
-                raise RunInterruptedError(
-                    f"Stopped by a signal while feature maps were computed ({done} of {total} are done and "
-                    f"kept): go on with `q2l train --resume {folder.path}`.",
-                    signal_number=stop.signal_number,
-                )
-
         return build_feature_cache(
             start.model,
             dataset,
@@ -132,16 +124,46 @@ def _feature_cache(
             config,
             role=role,
             device=ranks.device,
-            on_progress=advance,
+            on_progress=_watched(
+                phase,
+                stop,
+                "Stopped by a signal while feature maps were computed ({done} of {total} are done and kept): "
+                f"go on with `q2l train --resume {folder.path}`.",
+            ),
         )
 
 
-def _start_from_photos(feed: Feed, start: Start) -> str:
+def _watched(phase: Phase, stop: StopRequest, interrupted: str) -> Callable[[int, int], None]:
+    """A function that shows how many images of all are done, and ends the run where a signal asks for it."""
+
+    def advance(done: int, total: int) -> None:
+        phase.move_to(done, total=total)
+        if stop.signal_number:
+            message = interrupted.replace("{done}", str(done)).replace("{total}", str(total))
+            raise RunInterruptedError(message, signal_number=stop.signal_number)
+
+    return advance
+
+
+def _start_from_photos(
+    feed: Feed, start: Start, folder: RunFolder, *, reporter: Reporter, stop: StopRequest
+) -> str:
     if start.transfer is not None:
         return "Labels do not start from photos, but from the model that was named."
     if not isinstance(feed, FeatureFeed):
         return "Labels do not start from photos: model.start_from_photos needs train.cache_features=true."
-    return start_from_photos(start.model.head, feed.train_cache, start.data.train)
+    with reporter.phase("start from photos") as phase:
+        return start_from_photos(
+            start.model.head,
+            feed.train_cache,
+            start.data.train,
+            on_progress=_watched(
+                phase,
+                stop,
+                "Stopped by a signal before the first step ({done} of {total} feature maps were read for the "
+                f"start from photos): go on with `q2l train --resume {folder.path}`.",
+            ),
+        )
 
 
 def _learner(feed: Feed, config: RunConfig, ranks: Ranks) -> Learner:
