@@ -28,6 +28,21 @@ TRAINED = ("train.cache_features=false", "model.freeze_norm=true", "data.augment
 
 Variants = dict[str, tuple[str, ...]]
 
+# The paper's ablations; in the projected form, which has all parts that they take away.
+LAYERS: Variants = {
+    "projected, 1 decoder layer": WITH_FEEDFORWARD,
+    "2 decoder layers": TWO_LAYERS,
+    "3 decoder layers": (*WITH_FEEDFORWARD, "model.num_decoder_layers=3"),
+    "1 encoder layer": (*WITH_FEEDFORWARD, "model.num_encoder_layers=1"),
+    "1 encoder, 2 decoder layers": (*TWO_LAYERS, "model.num_encoder_layers=1"),
+    "2 decoder layers, self-attention": (*TWO_LAYERS, "model.other_self_attention=true"),
+    "no feed-forward part": (*PROJECTED, "model.feedforward_dim=0"),
+}
+WIDTHS: Variants = {
+    f"projected, D = {width}": (*WITH_FEEDFORWARD, f"model.hidden_dim={width}")
+    for width in (256, 128, 512, 1024)
+}
+
 TABLES: dict[str, Variants] = {
     "heads": {name: HEADS[name] for name in HEADS if name != "query2label as published"},
     "recipe": {
@@ -64,20 +79,11 @@ TABLES: dict[str, Variants] = {
         "twice the rate": (*SLOW, "optim.lr=1e-3"),
         "weight decay 2": (*SLOW, "optim.weight_decay=2"),
     },
-    # The paper's ablations; in the projected form, which has all parts that they take away.
-    "layers": {
-        "projected, 1 decoder layer": WITH_FEEDFORWARD,
-        "2 decoder layers": TWO_LAYERS,
-        "3 decoder layers": (*WITH_FEEDFORWARD, "model.num_decoder_layers=3"),
-        "1 encoder layer": (*WITH_FEEDFORWARD, "model.num_encoder_layers=1"),
-        "1 encoder, 2 decoder layers": (*TWO_LAYERS, "model.num_encoder_layers=1"),
-        "2 decoder layers, self-attention": (*TWO_LAYERS, "model.other_self_attention=true"),
-        "no feed-forward part": (*PROJECTED, "model.feedforward_dim=0"),
-    },
-    "width": {
-        f"projected, D = {width}": (*WITH_FEEDFORWARD, f"model.hidden_dim={width}")
-        for width in (256, 128, 512, 1024)
-    },
+    "layers": LAYERS,
+    "width": WIDTHS,
+    # For samples on which twenty take long.
+    "layers, 10 epochs": {row: (*overrides, "train.epochs=10") for row, overrides in LAYERS.items()},
+    "width, 10 epochs": {row: (*overrides, "train.epochs=10") for row, overrides in WIDTHS.items()},
     "attention heads": {
         f"direct, M = {heads}": (*PLAIN, f"model.num_heads={heads}") for heads in (1, 2, 4, 8)
     },
