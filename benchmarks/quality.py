@@ -12,8 +12,8 @@ seed by seed. Runs that are there are not made again, one that was stopped goes 
 different tables may fill one folder. Feature maps of the frozen backbone are computed once per input size.
 
 After the table of heads come its details, of the best epochs: AP by the size of the label's largest object
-and by how often a label occurs in training, and the difference between Query2Label and each other head with
-its 95 % interval from 1,000 paired resamples of the images.
+and by how often a label occurs in training, and the 95 % interval of the difference between Query2Label and
+each other head from 1,000 paired resamples of the images, of all objects and by size.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from rich.table import Table
 
 from query2label.config import DataConfig, load_config
 from query2label.evaluation.bootstrap import paired_differences
+from query2label.evaluation.labelwise import SIZES
+from query2label.evaluation.sizes import object_sizes
 from query2label.models.build import load_model
 from query2label.training.features import build_feature_cache
 from query2label.training.run_data import load_run_data
@@ -49,6 +51,17 @@ class Scored:
     """(n, K)"""
     thresholds: np.ndarray
     """(K,)"""
+    object_sizes: np.ndarray | None
+    """(n, K): 0, 1, 2 for a label that shows at most small, medium or large objects; None without boxes."""
+
+    def targets_by_size(self) -> dict[str, np.ndarray]:
+        """The targets, and for each size those where labels of objects of other sizes count as unknown."""
+        parts = {"all": self.targets}
+        if self.object_sizes is not None:
+            for index, size in enumerate(SIZES):
+                other = (self.targets == 1) & (self.object_sizes != index)
+                parts[f"{size} objects"] = np.where(other, -1, self.targets)
+        return parts
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,8 @@ class Benchmark:
             batches = np.split(np.arange(len(val)), range(32, len(val), 32))
             logits = [model.head(cache.load(rows)) for rows in batches]
         scores = bundle.scores(torch.cat(logits).numpy())
-        return Scored(scores, val.targets(), np.asarray(bundle.thresholds))
+        sizes = object_sizes(val, np.arange(len(val)))
+        return Scored(scores, val.targets(), np.asarray(bundle.thresholds), sizes)
 
 
 def last_of_each(overrides: Iterable[str]) -> tuple[str, ...]:
@@ -192,22 +206,24 @@ def paired(benchmark: Benchmark, data: str, others: list[str]) -> Table:
     for seed in benchmark.seeds:
         table.add_column(f"seed {seed}", justify="right")
     for head in others:
-        cells = []
-        for seed in benchmark.seeds:
-            ours, other = (
-                benchmark.scored(data, TABLES["heads"][each], seed) for each in ("query2label", head)
-            )
-            difference = paired_differences(
-                other.scores,
-                ours.scores,
-                ours.targets,
-                thresholds=(other.thresholds, ours.thresholds),
-            ).map
-            cells.append(
-                "" if difference is None else f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
-            )
-        table.add_row(head, *cells)
+        pairs = [
+            tuple(benchmark.scored(data, TABLES["heads"][each], seed) for each in (head, "query2label"))
+            for seed in benchmark.seeds
+        ]
+        for part in pairs[0][0].targets_by_size():
+            table.add_row(f"{head}: {part}", *(more_of_second(*pair, part) for pair in pairs))
     return table
+
+
+def more_of_second(first: Scored, second: Scored, part: str) -> str:
+    """The interval of the difference in mAP on a part of the targets, in percent."""
+    difference = paired_differences(
+        first.scores,
+        second.scores,
+        first.targets_by_size()[part],
+        thresholds=(first.thresholds, second.thresholds),
+    ).map
+    return "" if difference is None else f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
 
 
 def main() -> None:
