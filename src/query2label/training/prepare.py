@@ -125,22 +125,24 @@ def _feature_cache(
             role=role,
             device=ranks.device,
             on_progress=_watched(
-                phase,
-                stop,
-                "Stopped by a signal while feature maps were computed ({done} of {total} are done and kept): "
-                f"go on with `q2l train --resume {folder.path}`.",
+                phase, stop, folder, when="while feature maps were computed", what="are done and kept"
             ),
         )
 
 
-def _watched(phase: Phase, stop: StopRequest, interrupted: str) -> Callable[[int, int], None]:
+def _watched(
+    phase: Phase, stop: StopRequest, folder: RunFolder, *, when: str, what: str
+) -> Callable[[int, int], None]:
     """A function that shows how many images of all are done, and ends the run where a signal asks for it."""
 
     def advance(done: int, total: int) -> None:
         phase.move_to(done, total=total)
         if stop.signal_number:
-            message = interrupted.replace("{done}", str(done)).replace("{total}", str(total))
-            raise RunInterruptedError(message, signal_number=stop.signal_number)
+            raise RunInterruptedError(
+                f"Stopped by a signal {when} ({done} of {total} {what}): "
+                f"go on with `q2l train --resume {folder.path}`.",
+                signal_number=stop.signal_number,
+            )
 
     return advance
 
@@ -160,8 +162,9 @@ def _start_from_photos(
             on_progress=_watched(
                 phase,
                 stop,
-                "Stopped by a signal before the first step ({done} of {total} feature maps were read for the "
-                f"start from photos): go on with `q2l train --resume {folder.path}`.",
+                folder,
+                when="before the first step",
+                what="feature maps were read for the start from photos",
             ),
         )
 
