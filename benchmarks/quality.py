@@ -35,7 +35,7 @@ from rich.table import Table
 from query2label.config import DataConfig, load_config
 from query2label.evaluation.bootstrap import paired_differences
 from query2label.evaluation.labelwise import SIZES
-from query2label.evaluation.sizes import object_sizes
+from query2label.evaluation.sizes import object_sizes, targets_of_size
 from query2label.models.build import load_model
 from query2label.training.features import build_feature_cache
 from query2label.training.run_data import load_run_data
@@ -59,8 +59,7 @@ class Scored:
         parts = {"all": self.targets}
         if self.object_sizes is not None:
             for index, size in enumerate(SIZES):
-                other = (self.targets == 1) & (self.object_sizes != index)
-                parts[f"{size} objects"] = np.where(other, -1, self.targets)
+                parts[f"{size} objects"] = targets_of_size(self.targets, self.object_sizes, index)
         return parts
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int8
 
 from query2label.evaluation.rows import CrowdRow, LabelRow, SizeRow
+from query2label.evaluation.sizes import targets_of_size
 from query2label.metrics import (
     CalibrationBins,
     DecisionCounts,
@@ -84,7 +85,7 @@ def rank_all(
             size = np.where(target == 1, object_sizes[:, label], -1)
             size_positives += [int((size == row).sum()) for row in range(len(SIZES))]
             for row, values in enumerate(by_size):
-                values.append(_ap(rank_label(score, np.where((target == 1) & (size != row), -1, target))))
+                values.append(_ap(rank_label(score, targets_of_size(target, size, row))))
     return Ranking(
         ranked=ranked,
         by_crowd=[LabelValues.from_list(values) for values in by_crowd],

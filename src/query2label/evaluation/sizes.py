@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from jaxtyping import Int8, Int64
+from jaxtyping import Int, Int8, Int64
 
 from query2label.data.samples import Dataset
 
@@ -32,3 +32,16 @@ def object_sizes(dataset: Dataset, indices: Int64[np.ndarray, " n"]) -> Int8[np.
             size = 0 if box.area < SMALL_BELOW else 1 if box.area < MEDIUM_BELOW else 2
             sizes[row, box.label] = max(sizes[row, box.label], size)
     return sizes if (sizes >= 0).any() else None
+
+
+def targets_of_size(
+    targets: Int[np.ndarray, " *any"], sizes: Int8[np.ndarray, " *any"], size: int
+) -> Int[np.ndarray, " *any"]:
+    """The targets, of which positives of another size than 0, 1 or 2 are unknown.
+
+    Args:
+        targets: 1, 0, or below 0 where unknown.
+        sizes: In the same shape, as `object_sizes` gives them.
+        size: Which of them to keep.
+    """
+    return np.where((targets == 1) & (sizes != size), -1, targets)
