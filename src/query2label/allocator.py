@@ -34,3 +34,19 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _STEP_BYTES))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def release_freed_memory() -> bool:
+    """Gives memory that this process has freed, and still keeps, back to the system, once.
+
+    For a process that was forked from one that keeps its memory: until it lets go of the pages that it will
+    never use, each one that the other writes to exists twice.
+
+    Returns:
+        Whether the C library can (glibc can; elsewhere nothing happens).
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # as above
+        return False
+    return True

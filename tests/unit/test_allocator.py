@@ -39,11 +39,36 @@ def test_keep_freed_memory__pages_are_cleared_once():
     assert faults(keep=True) < 1_000
 
 
+MEASURE_WORKER = """
+import numpy as np
+from query2label.allocator import keep_freed_memory
+from query2label.data.workers import ordered_results
+
+def resident():
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Rss:"))
+
+assert keep_freed_memory()
+np.ones(100_000_000)  # 800 MB: freed at once, and kept
+kept = resident()
+[worker] = ordered_results(lambda job, report: resident(), [0], num_workers=1)
+assert resident() > kept - 10_000  # still kept here
+print(kept - worker)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_release_freed_memory__loader_processes_do_not_hold_on_to_what_their_parent_keeps():
+    done = subprocess.run([sys.executable, "-c", MEASURE_WORKER], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 700_000  # kB
+
+
+@pytest.mark.parametrize("release", [allocator.keep_freed_memory, allocator.release_freed_memory])
 @pytest.mark.parametrize("error", [AttributeError("no mallopt"), OSError("no libc"), TypeError("Windows")])
-def test_keep_freed_memory__other_libraries_are_left_alone(monkeypatch, error):
+def test_allocator__other_libraries_are_left_alone(monkeypatch, error, release):
     def fail(name):
         raise error
 
     monkeypatch.setattr(allocator.ctypes, "CDLL", fail)
 
-    assert not allocator.keep_freed_memory()
+    assert not release()

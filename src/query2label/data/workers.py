@@ -23,6 +23,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import torch
 
+from query2label.allocator import release_freed_memory
 from query2label.errors import Q2LError
 
 Job = TypeVar("Job")
@@ -183,6 +184,7 @@ def _serve(connection: Connection, work: Any, jobs: Any, progress: Any, parent: 
     signal.set_wakeup_fd(-1)
     _release_signals()
     _end_with(parent)
+    release_freed_memory()  # that the parent keeps for its next step
     torch.set_num_threads(1)
     outbox: queue.Queue[object] = queue.Queue(maxsize=1)
     threading.Thread(target=_send_results, args=(connection, outbox), daemon=True).start()
