@@ -386,8 +386,16 @@ def test_train__caches_the_features_of_a_frozen_backbone(shapes, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_train__cached_and_uncached_heads_learn_alike_without_augmentation(shapes, tmp_path):
+FROM_PHOTOS = (
+    "model.attention=direct", "model.num_encoder_layers=0", "model.feedforward_dim=0", "model.freeze=all",
+    "model.start_from_photos=true", "model.feature_norm=true",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("start", [(), (*FROM_PHOTOS, "model.hidden_dim=256")], ids=["at zero", "photos"])
+def test_train__cached_and_uncached_heads_learn_alike_without_augmentation(shapes, tmp_path, start):
     plain = (
+        *start,
         "model.freeze=all", "model.dropout=0", "data.augment.flip=0", "data.augment.randaugment_num_ops=0",
         "data.augment.cutout=0", "train.cache_views=1", f"train.cache_dir={tmp_path / 'cache'}",
     )  # fmt: skip
@@ -396,12 +404,6 @@ def test_train__cached_and_uncached_heads_learn_alike_without_augmentation(shape
     for one, other in zip(cached.epochs, uncached.epochs, strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
     assert cached.report.map == pytest.approx(uncached.report.map, abs=1e-3)
-
-
-FROM_PHOTOS = (
-    "model.attention=direct", "model.num_encoder_layers=0", "model.feedforward_dim=0", "model.freeze=all",
-    "model.start_from_photos=true", "model.feature_norm=true",
-)  # fmt: skip
 
 
 def test_train__starts_from_photos_once(shapes, tmp_path, monkeypatch):
@@ -422,17 +424,13 @@ def test_train__starts_from_photos_once(shapes, tmp_path, monkeypatch):
     assert all(torch.equal(resumed[name], value) for name, value in weights.items())
     assert (tmp_path / "stopped" / "log.txt").read_text().count(said) == 1
 
-    run_small(shapes, tmp_path / "uncached", *direct)
-    log = (tmp_path / "uncached" / "log.txt").read_text()
-    assert "Labels do not start from photos: model.start_from_photos needs train.cache_features=true." in log
-
 
 def test_train__a_signal_ends_the_start_from_photos(shapes, tmp_path, monkeypatch):
     whole = (*FROM_PHOTOS, "model.hidden_dim=256", "train.cache_features=true")
     cache = f"train.cache_dir={tmp_path / 'cache'}"
     expected = read_weights(run_small(shapes, tmp_path / "whole", *whole, cache).best)
     monkeypatch.setattr(prepare, "start_from_photos", after_a_signal(prepare.start_from_photos))
-    message = r"before the first step \(40 of 40 feature maps were read for the start from photos\): go on"
+    message = r"before the first step \(16 of 40 photos were looked at for the start from photos\): go on"
     with pytest.raises(RunInterruptedError, match=message) as interrupted:
         run_small(shapes, tmp_path / "run", *whole, cache)
     assert interrupted.value.exit_code == 128 + signal.SIGTERM

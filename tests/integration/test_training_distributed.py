@@ -99,6 +99,22 @@ def test_two_processes__give_the_loss_curve_and_weights_of_one(one, two):
             torch.testing.assert_close(second[name], value, rtol=1e-3, atol=1e-4)
 
 
+def test_two_processes__start_from_the_photos_of_both(shapes, tmp_path):
+    direct = (
+        *("model.attention=direct", "model.hidden_dim=64", "model.num_encoder_layers=0"),
+        *("model.num_decoder_layers=1", "model.start_from_photos=true", "train.epochs=1"),
+    )
+    train(data=shapes, out=tmp_path / "one", overrides=(*SETTINGS, *direct), device="cpu", quiet=True)
+    command = train_command("--data", shapes, "--out", tmp_path / "two", *settings(*direct))
+    code, output = finish(torchrun(*command))
+    assert code == 0, output
+    assert output.count("3 of 3 labels start near a linear probe of the photos.") == 1
+    first, second = (read_weights(tmp_path / name / "best") for name in ("one", "two"))
+    rows = first["head.output_weight"]
+    assert rows.norm(dim=1).min() > 0.1  # each has 0.2 x n / (5 + n) of the probe, and no name
+    torch.testing.assert_close(second["head.output_weight"], rows, rtol=1e-3, atol=1e-4)
+
+
 def test_two_processes__evaluate_every_image_once_where_the_set_does_not_divide(one, two):
     # 21 validation images: 11 and 10.
     reports = [json.loads((run / "evaluation" / "report.json").read_text()) for run in (one, two)]

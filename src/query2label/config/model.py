@@ -47,8 +47,8 @@ class ModelConfig(Section):
     """Of direct attention: a label whose English name covers ImageNet classes starts at their rows of the
     backbone's classifier, the nearer the fewer photos it has."""
     start_from_photos: bool = False
-    """Of direct attention on cached feature maps: each label starts a part of the way to a linear probe of
-    the training photos' averaged features, which is solved before the first step."""
+    """Of direct attention: each label starts a part of the way to a linear probe of the training photos'
+    averaged features, which is solved before the first step."""
     num_heads: PositiveInt = 4
     """Attention heads M; must divide the hidden width."""
     num_encoder_layers: Annotated[int, Field(ge=0, le=100)] = 1

@@ -38,8 +38,7 @@ class FeatureFeed(Feed):
     ) -> None:
         self.network: nn.Module = model.head
         self._config, self._device = config, device
-        self.train_cache = train_cache
-        """Of the training images: all their views."""
+        self._train_cache = train_cache
         self._val_cache = val_cache
         self._targets = torch.from_numpy(data.train.targets()).float()
 
@@ -48,10 +47,15 @@ class FeatureFeed(Feed):
     ) -> Generator[TrainingInputs, None, None]:
         """This process's shares of the batches of an epoch, from batch `first` on."""
         for indices in shares[first:]:
-            features = self.train_cache.load(indices, self._views(indices, epoch=epoch))
-            shown = self.train_cache.replacement[indices]
+            features = self._train_cache.load(indices, self._views(indices, epoch=epoch))
+            shown = self._train_cache.replacement[indices]
             targets = self._targets[torch.from_numpy(shown)]
             yield features.to(self._device), targets.to(self._device), shown
+
+    def plain_features(self, indices: Indices) -> Generator[tuple[Tensor, Indices], None, None]:
+        """The plain view of training images; a broken image has that of another one, and its targets."""
+        for batch in self._batches(indices):
+            yield self._train_cache.load(batch), self._train_cache.replacement[batch]
 
     def validation(self, indices: Indices) -> Generator[tuple[Tensor, Indices], None, None]:
         """Feature maps of the validation images in order; broken images are left out."""
@@ -63,10 +67,12 @@ class FeatureFeed(Feed):
         return len(self._validation_batches(indices))
 
     def _validation_batches(self, indices: Indices) -> list[Indices]:
+        return self._batches(indices[[index not in self._val_cache.broken for index in indices.tolist()]])
+
+    def _batches(self, indices: Indices) -> list[Indices]:
         size = self._config.train.batch_size
-        good = indices[[index not in self._val_cache.broken for index in indices.tolist()]]
-        return [good[first : first + size] for first in range(0, len(good), size)]
+        return [indices[first : first + size] for first in range(0, len(indices), size)]
 
     def _views(self, indices: Indices, *, epoch: int) -> Indices:
-        seed, num_views = self._config.train.seed, self.train_cache.num_views
+        seed, num_views = self._config.train.seed, self._train_cache.num_views
         return np.array([derive_seed("view", seed, epoch, index) % num_views for index in indices.tolist()])

@@ -25,7 +25,7 @@ from query2label.models.query2label import Query2Label
 from query2label.preprocess import PreprocessSpec
 from query2label.training.feature_entry import ArraySpec, EntryWriter
 from query2label.training.feature_store import KEY_LENGTH
-from query2label.training.feeds import on_device
+from query2label.training.feeds import plain_features
 
 Role = Literal["train", "val"]
 
@@ -167,9 +167,7 @@ class FeatureTask:
             yield asked, asked[good], normalize_pixels(pixels, self.spec, device=self.device)
 
     def _forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b C h w"]:
-        with torch.no_grad():
-            features: Tensor = self._for_inference.forward_features(on_device(images, self.device))
-            return features.float()
+        return plain_features(self._for_inference, images, device=self.device)
 
     @functools.cached_property
     def _for_inference(self) -> Query2Label:

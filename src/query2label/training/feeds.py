@@ -39,6 +39,10 @@ class Feed(ABC):
         """This process's shares of the batches of an epoch, from batch `first` on."""
 
     @abstractmethod
+    def plain_features(self, indices: Indices) -> Generator[tuple[Tensor, Indices], None, None]:
+        """Feature maps (b, C, H, W) of training images without augmentation, and whose targets are theirs."""
+
+    @abstractmethod
     def validation(self, indices: Indices) -> Generator[tuple[Tensor, Indices], None, None]:
         """Validation inputs in order, with the numbers of their images; broken images are left out."""
 
@@ -93,6 +97,12 @@ class ImageFeed(Feed):
             )
             yield *mixed, batch.indices
 
+    def plain_features(self, indices: Indices) -> Generator[tuple[Tensor, Indices], None, None]:
+        """Feature maps of training images, by the backbone as it is now; broken images are left out."""
+        model = self._model.optimize_for_inference(image_size=self._spec.image_size)
+        for batch in self._plain_batches(self._data.train, indices):
+            yield plain_features(model, batch.images, device=self._device), batch.indices
+
     def validation(self, indices: Indices) -> Generator[tuple[Tensor, Indices], None, None]:
         """Validation images in order, as prediction sees them."""
         for batch in self._validation_batches(indices):
@@ -118,6 +128,14 @@ def on_device(images: Float[Tensor, "B 3 H W"], device: torch.device) -> Float[T
     differently then.
     """
     return images.to(device, copy=True, memory_format=torch.channels_last)
+
+
+def plain_features(
+    model: Query2Label, images: Float[Tensor, "B 3 H W"], *, device: torch.device
+) -> Float[Tensor, "B C h w"]:
+    """The feature maps of images, without a graph and in float32."""
+    with torch.no_grad():
+        return model.forward_features(on_device(images, device)).float()
 
 
 def plain_images(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from query2label.config import RunConfig
@@ -22,6 +23,7 @@ from query2label.training.feeds import Feed, ImageFeed
 from query2label.training.metrics_log import MetricsLog
 from query2label.training.optim import build_optimizer
 from query2label.training.photo_start import start_from_photos
+from query2label.training.plan import rank_share
 from query2label.training.progress import Phase, Reporter
 from query2label.training.run_context import Run
 from query2label.training.run_folder import RunFolder
@@ -48,7 +50,7 @@ def prepare_run(
         restore_model(start.model, checkpoint.tensors)  # before the feed: cached features are its backbone's
     feed = _feed(start, folder, config, ranks=ranks, reporter=reporter, stop=stop, broken=broken)
     if config.model.start_from_photos and checkpoint is None:
-        reporter.say(_start_from_photos(feed, start, folder, reporter=reporter, stop=stop))
+        reporter.say(_start_from_photos(feed, start, folder, ranks=ranks, reporter=reporter, stop=stop))
     learner = _learner(feed, config, ranks)
     if checkpoint is not None:
         state = _go_on(checkpoint, learner, reporter=reporter)
@@ -148,24 +150,26 @@ def _watched(
 
 
 def _start_from_photos(
-    feed: Feed, start: Start, folder: RunFolder, *, reporter: Reporter, stop: StopRequest
+    feed: Feed, start: Start, folder: RunFolder, *, ranks: Ranks, reporter: Reporter, stop: StopRequest
 ) -> str:
     if start.transfer is not None:
         return "Labels do not start from photos, but from the model that was named."
-    if not isinstance(feed, FeatureFeed):
-        return "Labels do not start from photos: model.start_from_photos needs train.cache_features=true."
+    train = start.data.train
+    share = rank_share(np.arange(len(train)), rank=ranks.rank, world_size=ranks.world_size)
     with reporter.phase("start from photos") as phase:
+        watched = _watched(
+            phase,
+            stop,
+            folder,
+            when="before the first step",
+            what="photos were looked at for the start from photos",
+        )
         return start_from_photos(
             start.model.head,
-            feed.train_cache,
-            start.data.train,
-            on_progress=_watched(
-                phase,
-                stop,
-                folder,
-                when="before the first step",
-                what="feature maps were read for the start from photos",
-            ),
+            feed.plain_features(share),
+            train,
+            ranks=ranks,
+            on_progress=lambda done: watched(done, len(share)),
         )
 
 

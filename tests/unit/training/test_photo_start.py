@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,11 @@ from torch.nn import functional
 
 from query2label.config import ModelConfig
 from query2label.data.samples import Dataset, Sample
+from query2label.errors import DataError, TrainingError
 from query2label.labels import LabelSet
 from query2label.models.build import build_model
-from query2label.training.feature_entry import Entry
-from query2label.training.features import FeatureCache
-from query2label.training.photo_start import averaged_features, probe_rows, start_from_photos
+from query2label.training.distributed import Ranks
+from query2label.training.photo_start import probe_rows, standardized, start_from_photos
 
 DIRECT = {
     "backbone": "test_resnet",
@@ -30,13 +29,25 @@ NOT_DIRECT = (
 )
 
 
-def a_cache(num_photos, channels, broken=None):
+ALONE = Ranks(torch.device("cpu"))
+
+
+def maps_of(num_photos, channels):
     """Random feature maps of 3 x 4, each channel with a mean and scale of its own."""
     draw = np.random.default_rng(0)
     maps = draw.normal(size=(num_photos, channels, 3, 4)) * draw.uniform(0.1, 9, size=(1, channels, 1, 1))
-    maps += draw.normal(size=(1, channels, 1, 1))
-    entry = Entry(maps.astype(np.float32), {}, os.open(os.devnull, os.O_RDONLY))
-    return FeatureCache([entry], broken=broken or {})
+    return torch.from_numpy(maps + draw.normal(size=(1, channels, 1, 1))).float()
+
+
+def in_batches(maps, size=16):
+    """Maps as training gives them, with the numbers of their photos."""
+    for numbers in np.split(np.arange(len(maps)), range(size, len(maps), size)):
+        yield maps[torch.from_numpy(numbers)], numbers
+
+
+def averaged(maps):
+    """The standardized averages of maps."""
+    return standardized(maps.mean(dim=(2, 3)), maps.var(dim=(2, 3), unbiased=False))
 
 
 def photos_with(num_photos, *shown):
@@ -91,38 +102,36 @@ def test_probe_rows__is_0_where_photos_look_the_same(num_photos):
     assert not probe_rows(features, targets).any()
 
 
-def test_averaged_features__is_what_the_head_sees_in_training():
-    cache = a_cache(200, 6)
-    maps = cache.load(np.arange(200))
+def test_standardized__is_what_the_head_sees_in_training():
+    maps = maps_of(200, 6)
     seen = nn.BatchNorm2d(6, affine=False).train()(maps).mean(dim=(2, 3))
-    torch.testing.assert_close(averaged_features(cache, standardized=True), seen, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(averaged_features(cache, standardized=False), maps.mean(dim=(2, 3)))
+    torch.testing.assert_close(averaged(maps), seen, rtol=1e-4, atol=1e-5)
 
 
-def test_averaged_features__is_exact_for_channels_far_from_0():
+def test_standardized__is_exact_for_channels_far_from_0():
     draw = np.random.default_rng(3)
     maps = (30 + 0.01 * draw.normal(size=(100, 2, 3, 4))).astype(np.float32)
-    cache = FeatureCache([Entry(maps, {}, os.open(os.devnull, os.O_RDONLY))], broken={})
     exact = maps.astype(np.float64)
     expected = (exact - exact.mean(axis=(0, 2, 3), keepdims=True)).mean(axis=(2, 3)) / np.sqrt(
         exact.var(axis=(0, 2, 3)) + 1e-5
     )
-    found = averaged_features(cache, standardized=True).numpy()
-    np.testing.assert_allclose(found, expected, atol=2e-3)
+    np.testing.assert_allclose(averaged(torch.from_numpy(maps)).numpy(), expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("settings", [{}, {"feature_norm": False}, {"num_decoder_layers": 2}])
 def test_start_from_photos__adds_the_probe_to_output_rows_and_nothing_else(settings):
     head = head_of(feedforward_dim=0, **settings)
-    cache = a_cache(40, head.output_weight.shape[1])
+    maps = maps_of(40, head.output_weight.shape[1])
     with torch.no_grad():
         head.output_weight[0] = 1  # as a name would have it
     before = {name: value.clone() for name, value in head.state_dict().items()}
     train = photos_with(40, 15, 5, 0)
-    note = start_from_photos(head, cache, train)
+    told = []
+    note = start_from_photos(head, in_batches(maps), train, ranks=ALONE, on_progress=told.append)
 
+    assert told == [16, 32, 40]
     assert note == "2 of 3 labels start near a linear probe of the photos; not label 2."
-    pooled = averaged_features(cache, standardized=settings.get("feature_norm", True))
+    pooled = averaged(maps) if settings.get("feature_norm", True) else maps.mean(dim=(2, 3))
     normed = functional.layer_norm(pooled, pooled.shape[1:])
     expected = probe_rows(normed, torch.from_numpy(train.targets()))
     lengths = torch.tensor([[0.2 * 15 / 20], [0.2 * 5 / 10], [0]])
@@ -133,26 +142,50 @@ def test_start_from_photos__adds_the_probe_to_output_rows_and_nothing_else(setti
 
 def test_start_from_photos__scores_photos_with_a_label_higher():
     head = head_of(1)
-    cache = a_cache(40, head.output_weight.shape[1])
-    start_from_photos(head, cache, photos_with(40, 15))
-    logits = head.train()(cache.load(np.arange(40)))[:, 0]
+    maps = maps_of(40, head.output_weight.shape[1])
+    start_from_photos(head, in_batches(maps), photos_with(40, 15), ranks=ALONE)
+    logits = head.train()(maps)[:, 0]
     assert logits[:15].min() > logits[15:].max()
 
 
 def test_start_from_photos__is_the_same_on_several_gpus():
     one, several = head_of(), nn.SyncBatchNorm.convert_sync_batchnorm(head_of())
     assert isinstance(several.feature_norm, nn.SyncBatchNorm)
-    cache = a_cache(40, one.output_weight.shape[1])
+    maps = maps_of(40, one.output_weight.shape[1])
     for head in (one, several):
-        start_from_photos(head, cache, photos_with(40, 15, 5, 0))
+        start_from_photos(head, in_batches(maps), photos_with(40, 15, 5, 0), ranks=ALONE)
     assert torch.equal(one.output_weight, several.output_weight)
 
 
-def test_start_from_photos__leaves_targets_of_broken_photos_out():
-    head = head_of(1)
-    cache = a_cache(40, head.output_weight.shape[1], broken={0: "truncated"})
-    note = start_from_photos(head, cache, photos_with(40, 1))  # of a photo that another one stands for
+def test_start_from_photos__goes_by_the_photos_that_are_given():
+    """Broken photos are left out, and another one may stand for them."""
+    head, without = head_of(1), head_of(1)
+    maps = maps_of(40, head.output_weight.shape[1])
+    start_from_photos(head, [(maps[1:], np.arange(1, 40))], photos_with(40, 15), ranks=ALONE)
+    start_from_photos(without, in_batches(maps[1:]), photos_with(39, 14), ranks=ALONE)
+    assert torch.equal(head.output_weight, without.output_weight)
+
+    replaced = head_of(1)
+    numbers = np.array([7, *range(1, 40)])  # 7 stands for 0, the only one with the label
+    note = start_from_photos(replaced, [(maps, numbers)], photos_with(40, 1), ranks=ALONE)
     assert note == "0 of 1 labels start near a linear probe of the photos; not label 0."
+    assert not replaced.output_weight.any()
+
+
+def test_start_from_photos__needs_a_photo():
+    message = r"^No training image of photos can be read: run `q2l data check photos`\.$"
+    with pytest.raises(DataError, match=message):
+        start_from_photos(head_of(1), [], photos_with(40, 15), ranks=ALONE)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_start_from_photos__names_a_photo_whose_features_are_not_finite(value):
+    head = head_of(1)
+    maps = maps_of(40, head.output_weight.shape[1])
+    maps[21, 3, 1, 1] = value
+    message = r"^The backbone gives NaN or infinity for 21\.jpg: its weights are damaged, or do not fit it\.$"
+    with pytest.raises(TrainingError, match=message):
+        start_from_photos(head, in_batches(maps), photos_with(40, 15), ranks=ALONE)
     assert not head.output_weight.any()
 
 
@@ -169,6 +202,7 @@ def test_start_from_photos__leaves_targets_of_broken_photos_out():
 def test_start_from_photos__leaves_heads_it_is_not_for_as_they_are(settings):
     head = head_of(**settings)
     before = head.output_weight.detach().clone()
-    note = start_from_photos(head, a_cache(40, before.shape[1]), photos_with(40, 15, 5, 0))
+    maps = maps_of(40, before.shape[1])
+    note = start_from_photos(head, in_batches(maps), photos_with(40, 15, 5, 0), ranks=ALONE)
     assert note == NOT_DIRECT
     assert torch.equal(head.output_weight, before)
