@@ -14,6 +14,7 @@ from unittest.mock import patch
 import numpy as np
 
 import query2label
+from query2label.allocator import keep_freed_memory
 from query2label.bundle import read_weights
 from query2label.models.weights import load_strictly
 from query2label.training import finish
@@ -83,6 +84,7 @@ def trained(data: Path, out: Path, *, recipe: str, overrides: Sequence[str]) -> 
     """Trains a run with the recipe and `overrides` of it, or reads what an earlier call found."""
     found = out / "result.json"
     if not found.exists():
+        keep_freed_memory()  # as `q2l train` does
         with without_what_runs_share():
             result = (
                 resume(out, quiet=True)
