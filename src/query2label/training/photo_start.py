@@ -71,12 +71,14 @@ def _moments(
     """Whose targets the photos have, and mean and variance of each channel over each photo's map."""
     nothing = torch.empty(0, num_channels)
     shown, means, variances = [torch.empty(0, dtype=torch.long)], [nothing], [nothing]
+    done = 0
     for maps, indices in photos:
         shown.append(torch.from_numpy(indices))
         means.append(maps.mean(dim=(2, 3)).cpu())
         variances.append(maps.var(dim=(2, 3), unbiased=False).cpu())
+        done += len(indices)
         if on_progress is not None:
-            on_progress(sum(map(len, shown)))
+            on_progress(done)
     return torch.cat(shown), torch.cat(means), torch.cat(variances)
 
 
