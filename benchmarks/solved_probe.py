@@ -21,10 +21,11 @@ from query2label.config import load_config
 from query2label.metrics import mean_average_precision
 from query2label.training import prepare
 from query2label.training.distributed import Ranks
-from query2label.training.photo_start import averaged_features
+from query2label.training.features import FeatureCache
 from query2label.training.start import build_start
 
 NUM_FOLDS = 3
+BATCH_SIZE = 64
 STRENGTHS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
 
 
@@ -41,7 +42,7 @@ def solved(data: Path, out: Path, *, recipe: str, overrides: Sequence[str]) -> R
             cache = prepare.build_feature_cache(
                 start.model, dataset, start.spec, config, role=role, device=device
             )
-            features.append(averaged_features(cache, standardized=False).numpy())
+            features.append(_averaged(cache))
         began = time.monotonic()
         scaler = StandardScaler().fit(features[0])
         train, val = map(scaler.transform, features)
@@ -54,6 +55,12 @@ def solved(data: Path, out: Path, *, recipe: str, overrides: Sequence[str]) -> R
         values = {"best": precision, "last": precision, "seconds": time.monotonic() - began}
         found.write_text(json.dumps(values), encoding="utf-8")
     return Result(**json.loads(found.read_text(encoding="utf-8")))
+
+
+def _averaged(cache: FeatureCache) -> np.ndarray:
+    """The mean of each photo's plain feature map: (n, C)."""
+    batches = np.array_split(np.arange(len(cache)), -(-len(cache) // BATCH_SIZE))
+    return np.concatenate([cache.load(rows).mean(dim=(2, 3)).numpy() for rows in batches])
 
 
 def _scores(train: np.ndarray, targets: np.ndarray, val: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import statistics
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import query2label
 from query2label.allocator import keep_freed_memory
 from query2label.bundle import read_weights
+from query2label.config import RunConfig, dump_config, load_config
 from query2label.models.weights import load_strictly
 from query2label.training import finish
 from query2label.training.feature_feed import FeatureFeed
@@ -81,7 +83,12 @@ class Result:
 
 
 def trained(data: Path, out: Path, *, recipe: str, overrides: Sequence[str]) -> Result:
-    """Trains a run with the recipe and `overrides` of it, or reads what an earlier call found."""
+    """Trains a run with the recipe and `overrides` of it, or reads what an earlier call found.
+
+    Exits where `out` has a run of other settings: folders are named by rows and overrides, recipes change.
+    """
+    if (out / "config.toml").exists():
+        refuse_other_settings(out, load_config(recipe, overrides))
     found = out / "result.json"
     if not found.exists():
         keep_freed_memory()  # as `q2l train` does
@@ -97,6 +104,19 @@ def trained(data: Path, out: Path, *, recipe: str, overrides: Sequence[str]) -> 
         values = {"best": result.report.map, "last": result.epochs[-1]["map"], "seconds": seconds}
         found.write_text(json.dumps(values), encoding="utf-8")
     return Result(**json.loads(found.read_text(encoding="utf-8")))
+
+
+def refuse_other_settings(out: Path, wanted: RunConfig) -> None:
+    """Exits and names the settings in which a run differs; where the photos are does not count."""
+    made, asked = (
+        {line for line in dump_config(config).splitlines() if not line.startswith("path = ")}
+        for config in (load_config(out / "config.toml"), wanted)
+    )
+    if made != asked:
+        sys.exit(
+            f"{out} has a run with {', '.join(sorted(made - asked))} instead of "
+            f"{', '.join(sorted(asked - made))}: give another --out, or remove it."
+        )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What must hold for the package as a whole."""
 
 import ast
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -78,6 +79,11 @@ def test_source__opens_nothing_unsafely(path: Path) -> None:
 def test_source__no_room_for_everything() -> None:
     forbidden = {"utils.py", "misc.py", "common.py", "helpers.py"}
     assert not [path for path in SOURCES if path.name in forbidden]
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks__find_all_that_they_import(path: Path) -> None:
+    importlib.import_module(f"benchmarks.{path.stem}")
 
 
 def test_versions__agree() -> None:
