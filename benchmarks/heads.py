@@ -54,13 +54,21 @@ HEADS: dict[str, tuple[str, ...]] = {
         *LONG,
     ),
 }
+FROM_PHOTOS = ("model.start_from_photos=true",)
+TRIALS: dict[str, tuple[str, ...]] = {
+    "query2label, from photos": FROM_PHOTOS,
+    "query2label, from photos, 8 x": (*FROM_PHOTOS, "optim.query_lr_scale=8"),
+    "query2label, from photos, 8 x, 8 epochs": (*FROM_PHOTOS, "optim.query_lr_scale=8", "train.epochs=8"),
+}
+"""Of the recipe `small`, which took an hour each; only where they are named."""
+ROWS = {**HEADS, **TRIALS}
 
 
 def main() -> None:
     """Runs what is missing, seed by seed, and prints the table."""
     parser = parser_of(__doc__)
     parser.add_argument("--recipe", default="laptop")
-    parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
+    parser.add_argument("--heads", nargs="+", choices=ROWS, default=list(HEADS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     chosen = parser.parse_args()
 
@@ -69,7 +77,7 @@ def main() -> None:
         for seed in chosen.seeds:  # interleaved, so that a slow hour of the machine meets every head
             for head in chosen.heads:
                 out = chosen.out / folder_name(name) / f"{head.replace(' ', '-')}-{seed}"
-                overrides = (*HEADS[head], f"train.seed={seed}")
+                overrides = (*ROWS[head], f"train.seed={seed}")
                 result = trained(photos_of(chosen.data, name), out, recipe=chosen.recipe, overrides=overrides)
                 results.setdefault((name, head), []).append(result)
                 print(
