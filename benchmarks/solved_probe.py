@@ -25,7 +25,6 @@ from query2label.training.features import FeatureCache
 from query2label.training.start import build_start
 
 NUM_FOLDS = 3
-BATCH_SIZE = 64
 STRENGTHS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
 
 
@@ -59,8 +58,8 @@ def solved(data: Path, out: Path, *, recipe: str, overrides: Sequence[str]) -> R
 
 def _averaged(cache: FeatureCache) -> np.ndarray:
     """The mean of each photo's plain feature map: (n, C)."""
-    batches = np.array_split(np.arange(len(cache)), -(-len(cache) // BATCH_SIZE))
-    return np.concatenate([cache.load(rows).mean(dim=(2, 3)).numpy() for rows in batches])
+    rows = np.arange(len(cache))[:, None]  # one at a time, for the sake of memory
+    return np.concatenate([cache.load(row).mean(dim=(2, 3)).numpy() for row in rows])
 
 
 def _scores(train: np.ndarray, targets: np.ndarray, val: np.ndarray) -> np.ndarray:
